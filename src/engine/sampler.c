@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/random.h"
 
 #define GREEDY_BELOW 1e-5    /* vLLM: a temperature under this is greedy */
 #define LOWEST_TEMPERATURE 0.01 /* vLLM: raises what lies between */
@@ -30,29 +31,6 @@ struct sampler {
 	double mass[N_BUCKETS];
 	uint32_t count[N_BUCKETS];
 };
-
-/*
- * Uniform in [0, 1) from 53 bits of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy
- * as 1, 2, 3"): key = seed, counter = position.
- */
-static double unit_draw(uint64_t seed, uint64_t position)
-{
-	uint32_t c[4] = { (uint32_t)position, (uint32_t)(position >> 32), 0, 0 };
-	uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-
-	for (int round = 0; round < 10; round++) {
-		uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-		uint32_t n0 = (uint32_t)(b >> 32) ^ c[1] ^ k0, n2 = (uint32_t)(a >> 32) ^ c[3] ^ k1;
-
-		c[1] = (uint32_t)b;
-		c[3] = (uint32_t)a;
-		c[0] = n0;
-		c[2] = n2;
-		k0 += 0x9E3779B9u;
-		k1 += 0xBB67AE85u;
-	}
-	return (double)(((uint64_t)c[1] << 32 | c[0]) >> 11) * 0x1p-53;
-}
 
 struct sampling_params sampling_params_greedy(void)
 {
@@ -240,6 +218,6 @@ int32_t sampler_choose(struct sampler *s, const struct sampling_params *p, const
 		for (uint32_t i = 0; i < len; i++)
 			total += s->list[i].mass;
 	}
-	u = unit_draw(p->seed, position);
+	u = random_unit(p->seed, position);
 	return draw(s->list, len, total, u);
 }

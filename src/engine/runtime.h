@@ -1,0 +1,59 @@
+/*
+ * Everything one process needs to compute: device, weights, cache pool, communication group, model.
+ *
+ * The fields are public: commands that measure or verify a model use them directly. One thread.
+ */
+#ifndef ENGINE_RUNTIME_H
+#define ENGINE_RUNTIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "comm/comm.h"
+#include "kernel/kernel.h"
+#include "kv/kv.h"
+#include "model/batch.h"
+#include "model/model.h"
+#include "weights/weights.h"
+
+struct runtime_options {
+	enum cpu_isa isa;    /* CPU_ISA_COUNT: the best supported */
+	int threads;         /* 0: one per core */
+	bool pin;
+	bool mtp;            /* load the MTP layer if there is one */
+	bool progress;
+	uint32_t block_tokens;
+	uint32_t max_context_tokens; /* of one sequence; 0: what config.json allows, 8192 at most */
+	uint32_t max_seqs;
+	uint32_t max_batch_tokens;
+	uint32_t max_outputs;        /* logits rows of one forward */
+	size_t memory_limit_bytes;   /* 0: the memory available to the process */
+};
+
+/* Best ISA, all cores, no MTP, blocks of 64 tokens, one sequence, chunks of 512, one output row. */
+struct runtime_options runtime_options_default(void);
+
+struct runtime {
+	struct kernel *kn;
+	struct comm_group *tp;
+	struct model_weights *weights;
+	struct kv_pool *pool; /* room for max_seqs sequences of max_context_tokens */
+	struct model *model;
+	struct batch_limits limits;
+	struct batch *batch;  /* batch_bytes(&limits) */
+	uint32_t max_context_tokens;
+};
+
+/* Loads the checkpoint directory `dir`. Prints the memory budget to `budget` when not NULL. */
+struct buf;
+enum status runtime_open(struct runtime *rt, const char *dir, const struct runtime_options *options,
+	struct buf *budget, struct error *err);
+/* The same with random weights of a shape (bench model). */
+enum status runtime_open_random(struct runtime *rt, const struct model_config *config,
+	enum weight_format format, uint64_t seed, const struct runtime_options *options,
+	struct error *err);
+void runtime_close(struct runtime *rt); /* also after a failed open of a zeroed runtime */
+
+#endif
