@@ -32,7 +32,7 @@ enum status model_create(struct model **out, const struct model_weights *weights
 void model_destroy(struct model *m);
 
 /* Bytes of the workspace that model_create will take. */
-size_t model_workspace_bytes(const struct model_config *config, const struct batch_limits *limits);
+size_t model_workspace_bytes(const struct model_weights *weights, const struct batch_limits *limits);
 
 /* Results live in the model's workspace until its next forward. */
 struct model_output {
