@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
 
 #define DEFAULT_CONTEXT 8192u
@@ -37,41 +36,68 @@ static enum status choose_context(
 	return OK;
 }
 
-static void put_budget(struct buf *out, const struct runtime *rt, const struct weights_budget *w,
-	size_t cache, size_t workspace)
+static struct kv_pool_config pool_config(
+	const struct runtime *rt, const struct model_config *c, const struct runtime_options *o)
 {
-	buf_printf(out,
-		"memory: weights %.2f GB, cache %.2f GB (%u tokens), workspace %.2f GB, "
-		"%.2f GB available\n",
-		(double)w->packed_bytes * 1e-9, (double)cache * 1e-9,
-		kv_pool_get_config(rt->pool)->n_blocks *
-			kv_pool_get_config(rt->pool)->block_tokens,
-		(double)workspace * 1e-9, (double)w->limit_bytes * 1e-9);
+	uint32_t per_seq = (rt->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
+	uint64_t blocks = (uint64_t)per_seq * o->max_seqs;
+
+	return (struct kv_pool_config){
+		.n_layers = c->num_hidden_layers + (o->mtp ? c->num_nextn_predict_layers : 0),
+		.n_blocks = blocks > INT32_MAX ? UINT32_MAX : (uint32_t)blocks,
+		.block_tokens = o->block_tokens,
+		.kv_lora = c->kv_lora_rank,
+		.rope = c->qk_rope_head_dim,
+	};
+}
+
+static struct batch_limits batch_limits(const struct runtime_options *o, uint32_t n_blocks)
+{
+	return (struct batch_limits){
+		.max_seqs = o->max_seqs,
+		.max_tokens = o->max_batch_tokens,
+		.max_blocks = n_blocks,
+		.max_outputs = o->max_outputs,
+	};
+}
+
+/* Everything that a process of this model will hold, against the limit. */
+static enum status check_budget(const struct runtime *rt, const struct model_config *c,
+	const struct weights_budget *need, const struct runtime_options *o, struct error *err)
+{
+	struct kv_pool_config pool = pool_config(rt, c, o);
+	struct batch_limits limits = batch_limits(o, pool.n_blocks);
+	struct shard_plan whole = shard_plan_whole();
+	struct runtime_budget b = {
+		.weights_bytes = need->packed_bytes,
+		.buffer_bytes = need->buffer_bytes,
+		.cache_bytes = kv_block_bytes(&pool) * pool.n_blocks,
+		.cache_tokens = (uint64_t)pool.n_blocks * pool.block_tokens,
+		.workspace_bytes = model_workspace_bytes(
+			c, &whole, &limits, o->mtp && c->num_nextn_predict_layers),
+		.limit_bytes = need->limit_bytes,
+	};
+	double total = (double)b.weights_bytes + (double)b.buffer_bytes + (double)b.cache_bytes +
+		       (double)b.workspace_bytes;
+
+	if (o->report)
+		o->report(o->report_arg, &b);
+	if (total > (double)b.limit_bytes)
+		return error_set(err, E_NOMEM,
+			"%.2f GB needed (weights %.2f, loading %.2f, cache of %llu tokens %.2f, workspace "
+			"%.2f), %.2f GB available: a smaller --max-model-len takes less",
+			total * 1e-9, (double)b.weights_bytes * 1e-9, (double)b.buffer_bytes * 1e-9,
+			(unsigned long long)b.cache_tokens, (double)b.cache_bytes * 1e-9,
+			(double)b.workspace_bytes * 1e-9, (double)b.limit_bytes * 1e-9);
+	return OK;
 }
 
 /* Everything after the weights. */
 static enum status open_model(struct runtime *rt, const struct runtime_options *o, struct error *err)
 {
-	const struct model_config *c = &rt->weights->config;
-	uint32_t per_seq = (rt->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
-	uint64_t blocks = (uint64_t)per_seq * o->max_seqs;
-	struct kv_pool_config pool = {
-		.n_layers = c->num_hidden_layers + (rt->weights->mtp ? 1 : 0),
-		.n_blocks = (uint32_t)blocks,
-		.block_tokens = o->block_tokens,
-		.kv_lora = c->kv_lora_rank,
-		.rope = c->qk_rope_head_dim,
-	};
+	struct kv_pool_config pool = pool_config(rt, &rt->weights->config, o);
 
-	if (blocks > INT32_MAX)
-		return error_set(err, E_NOMEM, "cache of %llu blocks of %u tokens, expected at most %d",
-			(unsigned long long)blocks, o->block_tokens, INT32_MAX);
-	rt->limits = (struct batch_limits){
-		.max_seqs = o->max_seqs,
-		.max_tokens = o->max_batch_tokens,
-		.max_blocks = (uint32_t)blocks,
-		.max_outputs = o->max_outputs,
-	};
+	rt->limits = batch_limits(o, pool.n_blocks);
 	rt->batch = mem_try_alloc(1, batch_bytes(&rt->limits));
 	if (!rt->batch)
 		return error_set(err, E_NOMEM, "no memory for a batch of %u tokens", o->max_batch_tokens);
@@ -99,12 +125,11 @@ static enum status open_device(struct runtime *rt, const struct runtime_options 
 		.pin = o->pin,
 	};
 
-	TRY(check_options(o, err));
 	return kernel_create(&rt->kn, &config, err);
 }
 
 enum status runtime_open(struct runtime *rt, const char *dir, const struct runtime_options *options,
-	struct buf *budget, struct error *err)
+	struct error *err)
 {
 	struct weights_options wo = weights_options_default();
 	struct weights_budget need;
@@ -117,15 +142,12 @@ enum status runtime_open(struct runtime *rt, const char *dir, const struct runti
 	wo.progress = options->progress;
 	TRY(config_load(&config, dir, err));
 	TRY(choose_context(rt, options, config.max_position_embeddings, err));
+	TRY(check_options(options, err));
 	TRY(weights_plan(&need, dir, &wo, err));
+	TRY(check_budget(rt, &config, &need, options, err));
 	TRY_GOTO(out_close, open_device(rt, options, err));
 	TRY_GOTO(out_close, weights_load(&rt->weights, dir, rt->kn, &wo, err));
 	TRY_GOTO(out_close, open_model(rt, options, err));
-	if (budget)
-		put_budget(budget, rt, &need,
-			kv_block_bytes(kv_pool_get_config(rt->pool)) *
-				kv_pool_get_config(rt->pool)->n_blocks,
-			model_workspace_bytes(rt->weights, &rt->limits));
 	return OK;
 
 out_close:
@@ -144,6 +166,7 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
 	wo.progress = options->progress;
+	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));
 	TRY_GOTO(out_close, open_device(rt, options, err));
 	TRY_GOTO(out_close, weights_random(&rt->weights, config, format, seed, rt->kn, &wo, err));

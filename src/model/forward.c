@@ -12,13 +12,11 @@ static uint32_t larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-static struct model_dims dims_of(const struct model_weights *w)
+static struct model_dims dims_of(const struct model_config *c, const struct shard_plan *plan)
 {
-	const struct model_config *c = &w->config;
-	uint32_t qk = c->qk_nope_head_dim + c->qk_rope_head_dim;
 	struct model_dims d = {
 		.hidden = c->hidden_size,
-		.heads = w->layers[0].attn.q_b_proj.n / qk,
+		.heads = shard_split(c->num_attention_heads, 1, plan->tp_rank, plan->tp_size).count,
 		.nope = c->qk_nope_head_dim,
 		.rope = c->qk_rope_head_dim,
 		.v_dim = c->v_head_dim,
@@ -26,31 +24,26 @@ static struct model_dims dims_of(const struct model_weights *w)
 		.kv_lora = c->kv_lora_rank,
 		.experts = c->n_routed_experts,
 		.top_k = c->n_routed_experts ? c->num_experts_per_tok : 0,
-		.vocab = w->lm_head.n,
+		.expert_width = c->n_routed_experts ? c->moe_intermediate_size : 0,
+		.vocab = shard_split(c->vocab_size, WEIGHT_PANEL_ROWS, plan->tp_rank, plan->tp_size).count,
 	};
 
-	for (uint32_t l = 0; l <= c->num_hidden_layers; l++) {
-		const struct layer_weights *layer = &w->layers[l];
-
-		if (l == c->num_hidden_layers) {
-			if (!w->mtp)
-				break;
-			layer = &w->mtp->layer;
-		}
-		d.mlp_width = larger(d.mlp_width, layer->mlp.down.k);
-		for (uint32_t e = 0; layer->is_moe && e < d.experts; e++)
-			d.expert_width = larger(d.expert_width, layer->experts[e].down.k);
-	}
+	/* Ranks may hold less than these widths, never more. */
+	if (!c->n_routed_experts || c->first_k_dense_replace)
+		d.mlp_width = c->intermediate_size;
+	if (c->n_routed_experts)
+		d.mlp_width = larger(d.mlp_width, c->n_shared_experts * c->moe_intermediate_size);
 	return d;
 }
 
-size_t model_workspace_bytes(const struct model_weights *weights, const struct batch_limits *limits)
+size_t model_workspace_bytes(const struct model_config *config, const struct shard_plan *plan,
+	const struct batch_limits *limits, bool mtp)
 {
-	struct model_dims d = dims_of(weights);
+	struct model_dims d = dims_of(config, plan);
 	struct workspace ws;
 	uintptr_t at = 0;
 
-	workspace_carve(&ws, &at, &d, limits, weights->mtp != NULL);
+	workspace_carve(&ws, &at, &d, limits, mtp);
 	return at;
 }
 
@@ -71,10 +64,12 @@ enum status model_create(struct model **out, const struct model_weights *weights
 	m->tp = tp;
 	m->pool = pool;
 	m->limits = *limits;
-	m->d = dims_of(weights);
+	m->d = dims_of(c, &weights->plan);
+	BUG_ON(m->d.heads * (m->d.nope + m->d.rope) != weights->layers[0].attn.q_b_proj.n);
+	BUG_ON(m->d.vocab != weights->lm_head.n);
 	m->rope = (struct rope_table){
 		.freq = c->rope_freq, .rope = c->qk_rope_head_dim, .mscale = c->rope_mscale};
-	m->map_bytes = model_workspace_bytes(weights, limits);
+	m->map_bytes = model_workspace_bytes(c, &weights->plan, limits, weights->mtp != NULL);
 	TRY_GOTO(out_free, mem_map(&m->map, m->map_bytes, "workspace of the model", err));
 	at = (uintptr_t)m->map;
 	workspace_carve(&m->ws, &at, &m->d, limits, weights->mtp != NULL);
