@@ -10,6 +10,7 @@
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/machine.h"
 
 struct values {
 	struct machine_values machine; /* first */
