@@ -161,6 +161,10 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 	enum weight_format format = s->l->format;
 	bool second = panel0 > 0;
 
+	if (rows == 0 || k == 0)
+		return error_set(s->err, E_UNSUPPORTED,
+			"%s%s cannot be divided among %u ranks: too few rows or columns", s->prefix, name,
+			s->l->w->plan.tp_size);
 	if (s->l->files) {
 		TRY(find_matrix(s, name, src, &it));
 		format = it.source->packed;
@@ -209,7 +213,10 @@ static enum status add_mlp(const struct scope *s, uint32_t width, struct mlp_wei
 {
 	const struct shard_plan *plan = &s->l->w->plan;
 	uint32_t hidden = s->l->w->config.hidden_size;
-	struct shard_range r = shard_split(width, plan->tp_size > 1 ? 128 : 32, plan->tp_rank, plan->tp_size);
+	/* Blocks of scales stay whole where the width allows it. */
+	uint32_t granule = width % (WEIGHT_SCALE_BLOCK * plan->tp_size) ? WEIGHT_PANEL_ROWS
+									: WEIGHT_SCALE_BLOCK;
+	struct shard_range r = shard_split(width, granule, plan->tp_rank, plan->tp_size);
 	struct source src = {width, hidden, false};
 	struct row_map map = {.group_rows = r.count, .row0 = r.first};
 

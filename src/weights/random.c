@@ -55,13 +55,17 @@ static void fill_f8(uint8_t *out, size_t n, uint64_t state)
 	}
 }
 
+/* Of the codes that fill_f8() draws: the largest one stands for NaN too. */
 static float f8_rms(void)
 {
 	double sum = 0;
 
-	for (int i = 0; i < 0x7F; i++)
-		sum += (double)f8e4m3_to_f32((uint8_t)i) * f8e4m3_to_f32((uint8_t)i);
-	return (float)sqrt(sum / 0x7F);
+	for (int i = 0; i < 0x80; i++) {
+		double x = f8e4m3_to_f32((uint8_t)(i - (i == 0x7F)));
+
+		sum += x * x;
+	}
+	return (float)sqrt(sum / 0x80);
 }
 
 static void fill_matrix(const struct filler *f, const struct item *it, uint64_t seed)
