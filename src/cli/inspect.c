@@ -151,8 +151,9 @@ static enum status read_budget(struct facts *f, const char *dir, const struct va
 {
 	struct weights_options o = weights_options_default();
 
-	f->available_bytes = v->memory_limit ? (size_t)v->memory_limit : weights_available_bytes();
 	o.mtp = false;
+	o.memory_limit_bytes = (size_t)v->memory_limit;
+	f->available_bytes = weights_memory_limit(&o);
 	o.memory_limit_bytes = SIZE_MAX; /* the verdict is made here */
 	TRY(weights_plan(&f->budget, dir, &o, err));
 	f->kv_token_bytes = kernel_kv_row_bytes(f->config.kv_lora_rank, f->config.qk_rope_head_dim) *
