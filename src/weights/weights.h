@@ -72,6 +72,7 @@ struct model_weights {
 	struct weight lm_head;        /* [vocab, hidden] */
 	struct mtp_weights *mtp;      /* one, or NULL */
 	size_t bytes;                 /* all memory held */
+	void *map;                    /* owned: where everything above lies */
 };
 
 struct weights_options {
