@@ -151,7 +151,7 @@ static enum status read_budget(struct facts *f, const char *dir, const struct va
 {
 	struct weights_options o = weights_options_default();
 
-	o.mtp = false;
+	o.mtp = false; /* run and complete do not load it */
 	o.memory_limit_bytes = (size_t)v->memory_limit;
 	f->available_bytes = weights_memory_limit(&o);
 	o.memory_limit_bytes = SIZE_MAX; /* the verdict is made here */
@@ -167,12 +167,11 @@ static enum status probe(struct facts *f, const struct values *v, struct error *
 {
 	struct kernel_config c = { .isa = cpu_isa_best(), .threads = (int)v->threads, .pin = true };
 	struct kernel *kn;
-	enum status st;
 
 	TRY(kernel_create(&kn, &c, err));
-	st = kernel_probe_read(&f->bytes_per_s, kn, err);
+	f->bytes_per_s = kernel_probe_read_bytes_per_s(kn, err);
 	kernel_destroy(kn);
-	return st;
+	return f->bytes_per_s > 0 ? OK : err->code;
 }
 
 static void read_tokenizer(struct facts *f, const char *dir)
