@@ -95,7 +95,8 @@ static double prefill_flops(const struct model_config *c, double n)
 
 static enum status probe(double *rate, const struct bench *b, bool prefill, struct error *err)
 {
-	return prefill ? kernel_probe_bf16(rate, b->rt->kn, err) : kernel_probe_read(rate, b->rt->kn, err);
+	*rate = prefill ? kernel_probe_bf16_flops(b->rt->kn) : kernel_probe_read_bytes_per_s(b->rt->kn, err);
+	return *rate > 0 || prefill ? OK : err->code;
 }
 
 /* Finishes a row whose seconds and work are known; `before`: the probe's rate before it. */

@@ -65,7 +65,7 @@ static enum status read_ids(struct token_buf *ids, json_t *line, const char *wha
 		json_int_t id = json_integer_value(item);
 
 		if (!json_is_integer(item))
-			return error_set(err, E_FORMAT, "%s: ids[%zu]: found %s, expected integer", what, i,
+			return error_set(err, E_FORMAT, "%s: ids[%zu]: found %s, expected an integer", what, i,
 				json_type_name(item));
 		if (id < 0 || id > INT32_MAX)
 			return error_set(err, E_FORMAT, "%s: ids[%zu]: found %" JSON_INTEGER_FORMAT

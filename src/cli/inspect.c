@@ -151,8 +151,9 @@ static enum status read_budget(struct facts *f, const char *dir, const struct va
 {
 	struct weights_options o = weights_options_default();
 
-	f->available_bytes = v->memory_limit ? (size_t)v->memory_limit : weights_available_bytes();
-	o.mtp = false;
+	o.mtp = false; /* run and complete do not load it */
+	o.memory_limit_bytes = (size_t)v->memory_limit;
+	f->available_bytes = weights_memory_limit(&o);
 	o.memory_limit_bytes = SIZE_MAX; /* the verdict is made here */
 	TRY(weights_plan(&f->budget, dir, &o, err));
 	f->kv_token_bytes = kernel_kv_row_bytes(f->config.kv_lora_rank, f->config.qk_rope_head_dim) *
@@ -166,12 +167,11 @@ static enum status probe(struct facts *f, const struct values *v, struct error *
 {
 	struct kernel_config c = { .isa = cpu_isa_best(), .threads = (int)v->threads, .pin = true };
 	struct kernel *kn;
-	enum status st;
 
 	TRY(kernel_create(&kn, &c, err));
-	st = kernel_probe_read(&f->bytes_per_s, kn, err);
+	f->bytes_per_s = kernel_probe_read_bytes_per_s(kn, err);
 	kernel_destroy(kn);
-	return st;
+	return f->bytes_per_s > 0 ? OK : err->code;
 }
 
 static void read_tokenizer(struct facts *f, const char *dir)

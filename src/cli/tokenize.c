@@ -77,7 +77,7 @@ static enum status text_line(json_t **out, json_t *line, const char *what, const
 	enum status st;
 
 	if (!json_is_string(text))
-		return error_set(err, E_FORMAT, "%s: text: found %s, expected string", what,
+		return error_set(err, E_FORMAT, "%s: text: found %s, expected a string", what,
 			json_type_name(text));
 	st = prompter_text(&ids, p, json_string_value(text), json_string_length(text), v->add_bos,
 		v->literal, err);
@@ -100,7 +100,7 @@ static enum status optional(json_t **out, json_t *line, const char *what, const 
 		return OK;
 	if (json_typeof(v) != type)
 		return error_set(err, E_FORMAT, "%s: %s: found %s, expected %s", what, key, json_type_name(v),
-			type == JSON_ARRAY ? "array" : "object");
+			type == JSON_ARRAY ? "an array" : "an object");
 	*out = v;
 	return OK;
 }
@@ -136,7 +136,7 @@ static enum status answer_line(struct buf *out, json_t *line, const char *what, 
 	struct prompter *p, struct error *err)
 {
 	bool text = json_object_get(line, "text"), chat = json_object_get(line, "messages");
-	json_t *answer;
+	json_t *answer = NULL;
 
 	if (text == chat)
 		return error_set(err, E_FORMAT, "%s: found %s, expected one of text and messages", what,

@@ -15,6 +15,7 @@
 struct values {
 	struct machine_values machine; /* first */
 	double limit;
+	double mtp_limit; /* negative: not given */
 	bool decode;
 	bool layers;
 	bool digest;
@@ -26,6 +27,9 @@ static const struct opt opts[] = {
 		.offset = offsetof(struct values, limit),
 		.help = "Largest median rms error of a position's logits, over positions whose routing "
 			"margin is at least 0.02 (default 0.035)." },
+	{ .name = "mtp-limit", .type = OPT_DOUBLE, .value = "X", .min = 0, .max = 1e6,
+		.offset = offsetof(struct values, mtp_limit),
+		.help = "The same for MTP logits (default: as --limit)." },
 	{ .name = "decode", .type = OPT_SWITCH, .offset = offsetof(struct values, decode),
 		.help = "Compute prompts as generated tokens are: attention in absorbed form." },
 	{ .name = "layers", .type = OPT_SWITCH, .offset = offsetof(struct values, layers),
@@ -116,7 +120,8 @@ static enum status verify(const struct values *v, const char *dir, const char *p
 {
 	struct verify_result results[CPU_ISA_COUNT] = { 0 };
 	struct golden g = { 0 };
-	struct verify_report rep = { .model = dir, .path = path, .limit = v->limit, .digest = v->digest,
+	struct verify_report rep = { .model = dir, .path = path,
+		.limits = { v->limit, v->mtp_limit < 0 ? v->limit : v->mtp_limit }, .digest = v->digest,
 		.golden = &g };
 	struct model_config config;
 	uint32_t n = 0;
@@ -127,7 +132,7 @@ static enum status verify(const struct values *v, const char *dir, const char *p
 	TRY_GOTO(out, run_tiers(results, &n, v, dir, &g, err));
 	TRY_GOTO(out, print(&rep, results, n, v->json, err));
 	for (uint32_t i = 0; i < n && st == OK; i++) {
-		if (verify_failed(&results[i], v->limit, err))
+		if (verify_failed(&results[i], &rep.limits, err))
 			st = err->code;
 	}
 out:
@@ -139,7 +144,8 @@ out:
 
 int cmd_verify(int argc, char **argv)
 {
-	struct values v = { .machine = machine_defaults(), .limit = DEFAULT_LIMIT };
+	struct values v = { .machine = machine_defaults(), .limit = DEFAULT_LIMIT,
+		.mtp_limit = -1 };
 	struct buf path = { 0 };
 	struct opt_result words;
 	struct error err;

@@ -69,8 +69,9 @@ struct verify_result {
 	int threads;
 	struct row_stats main[VERIFY_MAX_PROMPTS], mtp[VERIFY_MAX_PROMPTS];
 	struct row_stats main_all, mtp_all;
-	uint32_t greedy_clear; /* first steps whose margin is clear of the error */
-	uint32_t greedy_same;  /* of them as expected, from the start */
+	uint32_t greedy_prefix; /* first steps as expected: those of free running */
+	uint32_t greedy_clear;  /* steps whose margins are clear of the error */
+	uint32_t greedy_same;   /* of them as expected */
 	uint32_t draft_clear;
 	uint32_t draft_same;
 	double *layers; /* owned [n_layers]: median relative error of the residual; NULL: not asked */
@@ -89,13 +90,19 @@ struct verify_options {
 enum status verify_run(struct verify_result *out, struct runtime *rt, const struct golden *g,
 	const struct verify_options *o, bool progress, struct error *err);
 
+/* Of the median rms error of all prompts' rows. */
+struct verify_limits {
+	double main;
+	double mtp;
+};
+
 /* What is wrong with a result; false when nothing. */
-bool verify_failed(const struct verify_result *r, double limit, struct error *err);
+bool verify_failed(const struct verify_result *r, const struct verify_limits *limits, struct error *err);
 
 struct verify_report {
 	const char *model;
 	const char *path; /* of the golden file */
-	double limit;
+	struct verify_limits limits;
 	bool digest;
 	const struct golden *golden;
 };

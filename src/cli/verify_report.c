@@ -30,14 +30,14 @@ static bool rows_failed(const struct row_stats *s, const char *what, double limi
 	return true;
 }
 
-bool verify_failed(const struct verify_result *r, double limit, struct error *err)
+bool verify_failed(const struct verify_result *r, const struct verify_limits *limits, struct error *err)
 {
-	if (rows_failed(&r->main_all, "logits", limit, r, err) ||
-		rows_failed(&r->mtp_all, "MTP logits", limit, r, err))
+	if (rows_failed(&r->main_all, "logits", limits->main, r, err) ||
+		rows_failed(&r->mtp_all, "MTP logits", limits->mtp, r, err))
 		return true;
 	if (r->greedy_same < r->greedy_clear)
-		error_set(err, E_LIMIT, "%s: greedy token %u is not the expected one",
-			cpu_isa_name(r->isa), r->greedy_same);
+		error_set(err, E_LIMIT, "%s: %u of %u greedy tokens with a clear margin differ",
+			cpu_isa_name(r->isa), r->greedy_clear - r->greedy_same, r->greedy_clear);
 	else if (r->draft_same < r->draft_clear)
 		error_set(err, E_LIMIT, "%s: MTP draft %u is not the expected one", cpu_isa_name(r->isa),
 			r->draft_same);
@@ -75,8 +75,9 @@ static void put_result(struct buf *out, const struct verify_report *rep, const s
 		buf_printf(out, "%-7s layer %-3u    relative error of the residual %.5f\n",
 			cpu_isa_name(r->isa), l, r->layers[l]);
 	if (g->n_greedy)
-		buf_printf(out, "%-7s greedy       %u tokens, %u with a clear margin, %u as expected\n",
-			cpu_isa_name(r->isa), g->n_greedy, r->greedy_clear, r->greedy_same);
+		buf_printf(out, "%-7s greedy       %u tokens, the first %u as expected; %u with a clear "
+			"margin, %u of them as expected\n", cpu_isa_name(r->isa), g->n_greedy,
+			r->greedy_prefix, r->greedy_clear, r->greedy_same);
 	if (g->n_draft)
 		buf_printf(out, "%-7s MTP drafts   %u tokens, %u with a clear margin, %u as expected\n",
 			cpu_isa_name(r->isa), g->n_draft, r->draft_clear, r->draft_same);
@@ -94,9 +95,13 @@ void verify_put_table(struct buf *out, const struct verify_report *rep,
 		"p90", "max", "KL", "argmax");
 	for (uint32_t i = 0; i < n; i++)
 		put_result(out, rep, &results[i]);
-	for (uint32_t i = 0; i < n; i++)
-		buf_printf(out, "%-7s %s (limit of the median %g)\n", cpu_isa_name(results[i].isa),
-			verify_failed(&results[i], rep->limit, &err) ? "FAILED" : "ok", rep->limit);
+	for (uint32_t i = 0; i < n; i++) {
+		buf_printf(out, "%-7s %s (limit of the median %g", cpu_isa_name(results[i].isa),
+			verify_failed(&results[i], &rep->limits, &err) ? "FAILED" : "ok", rep->limits.main);
+		if (rep->limits.mtp != rep->limits.main)
+			buf_printf(out, ", MTP %g", rep->limits.mtp);
+		buf_puts(out, ")\n");
+	}
 }
 
 /* An infinite error, from a logit that is not finite, has no JSON number: null. */
@@ -125,7 +130,7 @@ static json_t *result_json(const struct verify_report *rep, const struct verify_
 	json_t *v = json_object(), *prompts = json_array(), *layers = json_array();
 	struct error err;
 	char digest[20];
-	bool failed = verify_failed(r, rep->limit, &err);
+	bool failed = verify_failed(r, &rep->limits, &err);
 
 	for (uint32_t i = 0; i < g->n_prompts; i++) {
 		json_t *p = row_json(&r->main[i]);
@@ -147,8 +152,8 @@ static json_t *result_json(const struct verify_report *rep, const struct verify_
 	json_object_set_new(v, "all", row_json(&r->main_all));
 	if (r->mtp_all.rows)
 		json_object_set_new(v, "all_mtp", row_json(&r->mtp_all));
-	json_object_set_new(v, "greedy", json_pack("{s:i, s:i, s:i}", "tokens", (int)g->n_greedy, "clear",
-		(int)r->greedy_clear, "same", (int)r->greedy_same));
+	json_object_set_new(v, "greedy", json_pack("{s:i, s:i, s:i, s:i}", "tokens", (int)g->n_greedy,
+		"prefix", (int)r->greedy_prefix, "clear", (int)r->greedy_clear, "same", (int)r->greedy_same));
 	json_object_set_new(v, "drafts", json_pack("{s:i, s:i, s:i}", "tokens", (int)g->n_draft, "clear",
 		(int)r->draft_clear, "same", (int)r->draft_same));
 	if (r->n_layers)
@@ -166,6 +171,6 @@ void verify_put_json(struct buf *out, const struct verify_report *rep,
 
 	for (uint32_t i = 0; i < n; i++)
 		json_array_append_new(tiers, result_json(rep, &results[i]));
-	json_put_pretty(out, json_pack("{s:s, s:s, s:f, s:o}", "model", rep->model, "golden", rep->path,
-		"limit", rep->limit, "tiers", tiers));
+	json_put_pretty(out, json_pack("{s:s, s:s, s:f, s:f, s:o}", "model", rep->model, "golden",
+		rep->path, "limit", rep->limits.main, "mtp_limit", rep->limits.mtp, "tiers", tiers));
 }

@@ -226,31 +226,35 @@ static enum status main_chunk(struct check *c, const struct golden_prompt *p, ui
 	return mtp_chunk(c, p, pos0, pos0 + n == p->n ? n - 1 : n, out.hidden, err);
 }
 
-/* Greedy tokens after the traced prompt, whose cache c->table holds; `error`: of its logits. */
+/*
+ * Steps of the greedy continuation of the traced prompt, whose cache c->table holds, each after the
+ * golden tokens before it. A step is judged if the golden margin exceeds three times `error` and the
+ * routing of the token that led to it was not nearly tied.
+ */
 static enum status run_greedy(struct check *c, double error, struct error *err)
 {
 	const struct golden *g = c->g;
+	const struct golden_prompt *p = &g->prompts[VERIFY_TRACED];
 	struct verify_result *r = c->r;
-	uint32_t vocab = c->rt->weights->config.vocab_size, pos = g->prompts[VERIFY_TRACED].n;
+	uint32_t vocab = c->rt->weights->config.vocab_size;
+	bool clear = is_clear(p->margin, p->n - 1);
 	struct model_output out;
 	int32_t id = c->next;
-	bool same = true;
 
-	while (r->greedy_clear < g->n_greedy &&
-		(!g->greedy_margin || g->greedy_margin[r->greedy_clear] >= 3 * error))
-		r->greedy_clear++;
-	for (uint32_t i = 0; i < g->n_greedy; i++) {
-		same = same && i < r->greedy_clear && id == g->greedy[i];
-		r->greedy_same += same;
-		if (i + 1 == g->n_greedy || id < 0)
-			break;
-		TRY(fill_batch(c, &id, pos++, 1, true, err));
+	for (uint32_t i = 0;;) {
+		clear = clear && (!g->greedy_margin || g->greedy_margin[i] >= 3 * error);
+		r->greedy_prefix += r->greedy_prefix == i && id == g->greedy[i];
+		r->greedy_clear += clear;
+		r->greedy_same += clear && id == g->greedy[i];
+		if (++i == g->n_greedy)
+			return OK;
+		TRY(fill_batch(c, &g->greedy[i - 1], p->n + i - 1, 1, true, err));
 		TRY(model_forward(c->rt->model, c->rt->batch, &out, err));
 		id = sampler_argmax(out.logits, vocab);
+		clear = out.margin[0] >= VERIFY_MARGIN;
 		c->hash_greedy = fnv(c->hash_greedy, out.logits, sizeof(float) * vocab);
 		progress_update(&c->bar, ++c->done);
 	}
-	return OK;
 }
 
 /* First minus second largest of a row. */
@@ -316,9 +320,9 @@ static enum status run_prompt(struct check *c, uint32_t i, struct error *err)
 	if (!traced)
 		return OK;
 	if (c->g->n_greedy)
-		TRY(run_greedy(c, c->r->main[i].median, err));
+		TRY(run_greedy(c, c->r->main[i].p90, err));
 	if (c->g->n_draft)
-		TRY(run_drafts(c, c->r->mtp[i].median, err));
+		TRY(run_drafts(c, c->r->mtp[i].p90, err));
 	return OK;
 }
 

@@ -79,7 +79,4 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 enum status layout_bind(struct layout *l, struct error *err);
 void layout_deinit(struct layout *l); /* and destroys l->w unless taken (set to NULL) */
 
-/* Memory that a load may take: the option, else what the system has available. */
-size_t weights_memory_limit(const struct weights_options *options);
-
 #endif
