@@ -5,11 +5,13 @@ import os
 
 from fathom import GOLDEN, Case, main, run
 
-OPTIONS = (
+CHUNKS = ("--threads", "2", "--no-pin", "--block-size", "1024", "--max-num-batched-tokens", "7")
+PROMPTS = (
+    CHUNKS,
     ("--threads", "1", "--block-size", "1", "--max-num-batched-tokens", "64"),
-    ("--threads", "3", "--no-pin", "--block-size", "1024", "--max-num-batched-tokens", "7"),
-    ("--threads", "2", "--block-size", "4", "--max-num-batched-tokens", "1"),
+    ("--threads", "1", "--block-size", "4", "--max-num-batched-tokens", "1"),
 )
+GENERATED = (CHUNKS,)
 
 
 class Identity(Case):
@@ -20,10 +22,13 @@ class Identity(Case):
         return {tier["isa"]: tier["digest"] for tier in json.loads(p.stdout)["tiers"]}
 
     def check(self, model):
-        for mode in ("--no-decode", "--decode"):
+        for mode, variants in (("--no-decode", PROMPTS), ("--decode", GENERATED)):
             want = self.digests(model, mode)
-            for options in OPTIONS:
+            for options in variants:
                 self.assertEqual(self.digests(model, mode, *options), want, (model, mode, options))
+
+    def test_more_threads_than_cores(self):
+        self.assertEqual(self.digests("v3-fp8", "--threads", "5", "--no-pin"), self.digests("v3-fp8"))
 
     def test_digest_sees_a_bit(self):
         """Tiers differ in rounding only, and the digest tells them apart."""
