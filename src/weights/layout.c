@@ -59,11 +59,11 @@ static enum status find(const struct scope *s, const char *name, uint32_t rank,
 		const struct st_tensor *any =
 			safetensors_count(s->l->files) ? safetensors_at(s->l->files, 0) : NULL;
 
-		return error_set(s->err, E_FORMAT, "%.90s: tensor %s is missing",
+		return error_set(s->err, E_FORMAT, "%s: tensor %.80s is missing",
 			any ? safetensors_path(s->l->files, any) : "checkpoint", name);
 	}
 	if (t->rank != rank || memcmp(t->shape, shape, sizeof(*shape) * rank) != 0)
-		return error_set(s->err, E_FORMAT, "%.60s: tensor %.60s has shape %s, expected %s",
+		return error_set(s->err, E_FORMAT, "%s: tensor %.60s has shape %s, expected %s",
 			safetensors_path(s->l->files, t), name,
 			shape_text(found, sizeof(found), t->shape, t->rank),
 			shape_text(expected, sizeof(expected), shape, rank));
@@ -74,7 +74,7 @@ static enum status find(const struct scope *s, const char *name, uint32_t rank,
 static enum status wrong_dtype(
 	const struct scope *s, const struct st_tensor *t, const char *expected)
 {
-	return error_set(s->err, E_UNSUPPORTED, "%.80s: tensor %.60s is %s, expected %s",
+	return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s is %s, expected %s",
 		safetensors_path(s->l->files, t), t->name, dtype_name(t->dtype), expected);
 }
 
@@ -173,7 +173,7 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 		format = WEIGHT_BF16;
 	if (second && format != w->format)
 		return error_set(s->err, E_UNSUPPORTED,
-			"%.80s: tensor %.60s is %s, the one that it is joined with is not",
+			"%s: tensor %.60s is %s, the one that it is joined with is not",
 			safetensors_path(s->l->files, it.src), it.src->name, dtype_name(it.src->dtype));
 	if (!second)
 		weight_layout(w, format, rows * panel_step, k);

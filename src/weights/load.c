@@ -147,7 +147,7 @@ static enum status read_scales(struct loader *ld, const struct item *it, uint64_
 			s = ldexpf(1.0f, ((const uint8_t *)b->raw_scales)[i] - 127);
 		if (!(s > 0) || !isfinite(s))
 			return error_set(err, E_FORMAT,
-				"%.80s: tensor %.60s: scale %zu is %g, expected a positive number",
+				"%s: tensor %.60s: scale %zu is %g, expected a positive number",
 				safetensors_path(ld->files, t), t->name, (size_t)(first * cols) + i, (double)s);
 		b->scales[i] = s;
 	}

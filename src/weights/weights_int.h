@@ -79,4 +79,11 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 enum status layout_bind(struct layout *l, struct error *err);
 void layout_deinit(struct layout *l); /* and destroys l->w unless taken (set to NULL) */
 
+/* What the control groups listed in the file `groups` (/proc/self/cgroup) still allow, page cache aside;
+ * SIZE_MAX without a limit. `mount`: where control groups are mounted. */
+size_t weights_cgroup_available(const char *groups, const char *mount);
+
+/* The end of a path, short enough for a message that must also hold a name and numbers. */
+const char *weights_path_tail(const char *path);
+
 #endif
