@@ -6,17 +6,15 @@
  */
 #include "weights/config.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "weights/weights_int.h"
 
 #define MAX_CONFIG_BYTES ((size_t)16 << 20)
 #define MAX_LAYERS 1024
 #define MAX_HIDDEN 65536
-#define MAX_EXPERTS 4096
-#define MAX_TOP_K 64
 #define MAX_VOCAB (1 << 21)
 
 /* Document under inspection. */
@@ -52,6 +50,26 @@ static enum status refuse(const struct reader *r, const char *key, const char *v
 		*why ? ": " : "", why);
 }
 
+/* The class that the file asks for: a relative may keep model_type and change the arithmetic. */
+static enum status read_architecture(const struct reader *r)
+{
+	static const char *const known[] = {"DeepseekV3ForCausalLM", "DeepseekV2ForCausalLM"};
+	json_t *list = json_object_get(r->root, "architectures");
+	const char *name;
+
+	if (!list || json_is_null(list))
+		return OK;
+	TRY(json_get_array(&list, r->root, r->what, "architectures", r->err));
+	name = json_string_value(json_array_get(list, 0));
+	if (!name)
+		return error_set(r->err, E_FORMAT, "%s: architectures[0]: found %s, expected a string",
+			r->what, json_type_name(json_array_get(list, 0)));
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (strcmp(name, known[i]) == 0)
+			return OK;
+	return refuse(r, "architectures", name, "expected DeepseekV3ForCausalLM or DeepseekV2ForCausalLM");
+}
+
 static enum status read_model_type(const struct reader *r, struct model_config *c)
 {
 	static const char *const known[] = {"deepseek_v3", "deepseek_v2", "kimi_k2"};
@@ -71,11 +89,16 @@ static enum status read_model_type(const struct reader *r, struct model_config *
 
 static enum status read_sizes(const struct reader *r, struct model_config *c)
 {
+	uint32_t kv_heads;
+
 	TRY(size_field(r, "vocab_size", 1, MAX_VOCAB, &c->vocab_size));
 	TRY(size_field(r, "hidden_size", 32, MAX_HIDDEN, &c->hidden_size));
 	TRY(size_field(r, "num_hidden_layers", 1, MAX_LAYERS, &c->num_hidden_layers));
 	TRY(size_field(r, "intermediate_size", 32, 1 << 20, &c->intermediate_size));
 	TRY(size_field(r, "num_attention_heads", 1, 4096, &c->num_attention_heads));
+	/* Latent attention has no groups of heads. */
+	TRY(opt_size_field(r, "num_key_value_heads", c->num_attention_heads, c->num_attention_heads,
+		c->num_attention_heads, &kv_heads));
 	TRY(opt_size_field(r, "q_lora_rank", 1, MAX_HIDDEN, 0, &c->q_lora_rank));
 	TRY(size_field(r, "kv_lora_rank", 32, 8192, &c->kv_lora_rank));
 	TRY(size_field(r, "qk_nope_head_dim", 32, 1024, &c->qk_nope_head_dim));
@@ -89,7 +112,7 @@ static enum status read_experts(const struct reader *r, struct model_config *c)
 {
 	int64_t freq;
 
-	TRY(opt_size_field(r, "n_routed_experts", 0, MAX_EXPERTS, 0, &c->n_routed_experts));
+	TRY(opt_size_field(r, "n_routed_experts", 0, CONFIG_MAX_EXPERTS, 0, &c->n_routed_experts));
 	if (!c->n_routed_experts) {
 		c->first_k_dense_replace = c->num_hidden_layers;
 		return OK;
@@ -99,9 +122,20 @@ static enum status read_experts(const struct reader *r, struct model_config *c)
 	TRY(json_opt_int(&freq, r->root, r->what, "moe_layer_freq", 1, 1, 1, r->err));
 	TRY(size_field(r, "moe_intermediate_size", 32, 1 << 20, &c->moe_intermediate_size));
 	TRY(opt_size_field(r, "n_shared_experts", 0, 64, 0, &c->n_shared_experts));
-	TRY(size_field(r, "num_experts_per_tok", 1, MAX_TOP_K, &c->num_experts_per_tok));
-	TRY(opt_size_field(r, "n_group", 1, MAX_EXPERTS, 1, &c->n_group));
-	return opt_size_field(r, "topk_group", 1, MAX_EXPERTS, 1, &c->topk_group);
+	TRY(size_field(r, "num_experts_per_tok", 1, CONFIG_MAX_TOP_K, &c->num_experts_per_tok));
+	/* V2-Lite's code takes null for one group. */
+	TRY(opt_size_field(r, "n_group", 1, CONFIG_MAX_GROUPS, 1, &c->n_group));
+	return opt_size_field(r, "topk_group", 1, CONFIG_MAX_GROUPS, 1, &c->topk_group);
+}
+
+/* What DeepSeek-V3's own code would fill in differently from V2's: never guessed. */
+static enum status require(const struct reader *r, const char *key)
+{
+	json_t *v = json_object_get(r->root, key);
+
+	if (v && !json_is_null(v))
+		return OK;
+	return error_set(r->err, E_FORMAT, "%s: %s is missing: its value changes the results", r->what, key);
 }
 
 static enum status read_routing(const struct reader *r, struct model_config *c)
@@ -110,6 +144,11 @@ static enum status read_routing(const struct reader *r, struct model_config *c)
 	const char *score, *method;
 	double scaling;
 
+	if (c->n_routed_experts && !v2) {
+		TRY(require(r, "n_group"));
+		TRY(require(r, "topk_group"));
+		TRY(require(r, "routed_scaling_factor"));
+	}
 	TRY(json_opt_string(&score, r->root, r->what, "scoring_func", v2 ? "softmax" : "sigmoid", r->err));
 	if (strcmp(score, "sigmoid") != 0 && strcmp(score, "softmax") != 0)
 		return refuse(r, "scoring_func", score, "expected sigmoid or softmax");
@@ -132,26 +171,35 @@ static enum status read_routing(const struct reader *r, struct model_config *c)
 	return OK;
 }
 
-static enum status read_rope(const struct reader *r, struct model_config *c)
+/* Where RoPE is described: rope_scaling, or rope_parameters, which newer files have in its place and
+ * which holds rope_theta too. NULL: nowhere. */
+static enum status find_rope(const struct reader *r, json_t **out, const char **key)
 {
-	json_t *s = json_object_get(r->root, "rope_scaling");
-	struct config_yarn *y = &c->yarn;
-	const char *type;
-	char what[160];
+	json_t *scaling = json_object_get(r->root, "rope_scaling");
+	json_t *parameters = json_object_get(r->root, "rope_parameters");
 
-	TRY(json_opt_double(&c->rope_theta, r->root, r->what, "rope_theta", 1, 1e12, 10000, r->err));
-	if (!s || json_is_null(s))
+	*out = NULL;
+	*key = scaling && !json_is_null(scaling) ? "rope_scaling" : "rope_parameters";
+	if (strcmp(*key, "rope_parameters") == 0 && (!parameters || json_is_null(parameters)))
 		return OK;
-	TRY(json_get_object(&s, r->root, r->what, "rope_scaling", r->err));
-	snprintf(what, sizeof(what), "%.120s: rope_scaling", r->what);
-	TRY(json_opt_string(&type, s, what, "type", NULL, r->err));
-	if (!type)
-		TRY(json_get_string(&type, s, what, "rope_type", r->err));
-	if (strcmp(type, "default") == 0)
-		return OK;
-	if (strcmp(type, "yarn") != 0)
-		return refuse(r, "rope_scaling type", type, "expected yarn");
+	return json_get_object(out, r->root, r->what, *key, r->err);
+}
+
+static enum status read_yarn(
+	const struct reader *r, json_t *s, const char *what, struct config_yarn *y)
+{
+	static const char *const foreign[] = {"attention_factor", "truncate"};
+
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++) {
+		json_t *v = json_object_get(s, foreign[i]);
+
+		if (v && !json_is_null(v))
+			return error_set(r->err, E_UNSUPPORTED, "%s: %s is not supported", what, foreign[i]);
+	}
 	y->on = true;
+	if (!json_object_get(s, "factor") || !json_object_get(s, "original_max_position_embeddings"))
+		return error_set(r->err, E_FORMAT,
+			"%s: yarn needs factor and original_max_position_embeddings", what);
 	TRY(json_opt_double(&y->factor, s, what, "factor", 1, 1e4, 1, r->err));
 	TRY(json_opt_double(&y->original_max_position_embeddings, s, what,
 		"original_max_position_embeddings", 1, 1e9, 4096, r->err));
@@ -161,33 +209,34 @@ static enum status read_rope(const struct reader *r, struct model_config *c)
 	return json_opt_double(&y->mscale_all_dim, s, what, "mscale_all_dim", 0, 100, 0, r->err);
 }
 
-/* A single id, or a list. */
-static enum status read_eos(
-	const struct reader *r, const char *key, int32_t *ids, uint32_t *n, int64_t max_id)
+static enum status read_rope(const struct reader *r, struct model_config *c)
 {
-	json_t *v = json_object_get(r->root, key);
+	const char *key, *type, *other;
+	bool interleave;
+	char what[160];
+	json_t *s;
 
-	*n = 0;
-	if (!v || json_is_null(v))
+	TRY(json_opt_bool(&interleave, r->root, r->what, "rope_interleave", true, r->err));
+	if (!interleave)
+		return refuse(r, "rope_interleave", "false", "");
+	TRY(json_opt_double(&c->rope_theta, r->root, r->what, "rope_theta", 1, 1e12, 10000, r->err));
+	TRY(find_rope(r, &s, &key));
+	if (!s)
 		return OK;
-	if (!json_is_array(v)) {
-		int64_t id;
-
-		TRY(json_get_int(&id, r->root, r->what, key, 0, max_id, r->err));
-		ids[(*n)++] = (int32_t)id;
+	snprintf(what, sizeof(what), "%.100s: %s", r->what, key);
+	TRY(json_opt_double(&c->rope_theta, s, what, "rope_theta", 1, 1e12, c->rope_theta, r->err));
+	TRY(json_opt_string(&other, s, what, "rope_type", NULL, r->err));
+	TRY(json_opt_string(&type, s, what, "type", other, r->err));
+	if (!type)
+		return error_set(r->err, E_FORMAT, "%s: neither type nor rope_type is given", what);
+	if (other && strcmp(type, other) != 0)
+		return error_set(r->err, E_FORMAT, "%s: type is %.30s and rope_type %.30s", what, type, other);
+	if (strcmp(type, "default") == 0)
 		return OK;
-	}
-	if (json_array_size(v) > CONFIG_MAX_EOS)
-		return error_set(r->err, E_FORMAT, "%s: %s has %zu ids, expected at most %d", r->what, key,
-			json_array_size(v), CONFIG_MAX_EOS);
-	for (size_t i = 0; i < json_array_size(v); i++) {
-		json_t *id = json_array_get(v, i);
-
-		if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > max_id)
-			return error_set(r->err, E_FORMAT, "%s: %s[%zu] is not a token id", r->what, key, i);
-		ids[(*n)++] = (int32_t)json_integer_value(id);
-	}
-	return OK;
+	if (strcmp(type, "yarn") != 0)
+		return error_set(r->err, E_UNSUPPORTED,
+			"%s type %.30s is not supported: expected yarn or default", what, type);
+	return read_yarn(r, s, what, &c->yarn);
 }
 
 static enum status read_tokens(const struct reader *r, struct model_config *c)
@@ -196,7 +245,7 @@ static enum status read_tokens(const struct reader *r, struct model_config *c)
 
 	TRY(json_opt_int(&bos, r->root, r->what, "bos_token_id", 0, c->vocab_size - 1, -1, r->err));
 	c->bos_token_id = (int32_t)bos;
-	return read_eos(r, "eos_token_id", c->eos_token_id, &c->n_eos, c->vocab_size - 1);
+	return config_read_eos(c->eos_token_id, &c->n_eos, r->root, r->what, c->vocab_size - 1, r->err);
 }
 
 static enum status read_quantization(const struct reader *r, struct model_config *c)
@@ -221,6 +270,8 @@ static enum status read_quantization(const struct reader *r, struct model_config
 		json_integer_value(json_array_get(block, 1)) != 128)
 		return error_set(r->err, E_UNSUPPORTED, "%s: weight_block_size is not [128, 128]", what);
 	TRY(json_opt_string(&scale, q, what, "scale_fmt", "float", r->err));
+	if (strcmp(scale, "ue8m0") != 0 && strcmp(scale, "float") != 0)
+		return refuse(r, "quantization_config scale_fmt", scale, "expected ue8m0 or none");
 	c->fp8 = true;
 	c->fp8_ue8m0 = strcmp(scale, "ue8m0") == 0;
 	return OK;
@@ -231,7 +282,11 @@ static enum status read_fixed(const struct reader *r, struct model_config *c)
 {
 	const char *act;
 	bool bias, tied;
+	json_t *sparse = json_object_get(r->root, "index_topk");
 	double eps;
+
+	if (sparse && !json_is_null(sparse))
+		return refuse(r, "index_topk", "", "DeepSeek-V3.2's sparse attention is not implemented");
 
 	TRY(json_opt_string(&act, r->root, r->what, "hidden_act", "silu", r->err));
 	if (strcmp(act, "silu") != 0)
@@ -253,6 +308,7 @@ static enum status read_all(const struct reader *r, struct model_config *c)
 		return error_set(r->err, E_FORMAT, "%s: %s, expected an object", r->what,
 			json_type_name(r->root));
 	TRY(read_model_type(r, c));
+	TRY(read_architecture(r));
 	TRY(read_sizes(r, c));
 	TRY(read_experts(r, c));
 	TRY(read_routing(r, c));
@@ -281,9 +337,9 @@ enum status config_load(struct model_config *out, const char *dir, struct error 
 	enum status st;
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/config.json", dir) >= sizeof(path))
-		return error_set(err, E_INVAL, "%.100s: path is too long", dir);
+		return error_set(err, E_INVAL, "%s: path is too long", weights_path_tail(dir));
 	TRY(json_load_path(&root, path, MAX_CONFIG_BYTES, err));
-	st = read_document(out, root, path, err);
+	st = read_document(out, root, weights_path_tail(path), err);
 	json_decref(root);
 	return st;
 }
@@ -294,48 +350,9 @@ enum status config_parse(
 	json_t *root;
 	enum status st;
 
+	what = weights_path_tail(what);
 	TRY(json_load_text(&root, text, len, what, err));
 	st = read_document(out, root, what, err);
-	json_decref(root);
-	return st;
-}
-
-enum status generation_config_load(struct generation_config *out, const char *dir, struct error *err)
-{
-	struct generation_config g = {NAN, NAN, NAN, -1, -1, {0}, 0};
-	char path[4096];
-	int64_t top_k;
-	json_t *root, *sample;
-	struct reader r;
-	FILE *probe;
-	enum status st;
-
-	if ((size_t)snprintf(path, sizeof(path), "%s/generation_config.json", dir) >= sizeof(path))
-		return error_set(err, E_INVAL, "%.100s: path is too long", dir);
-	probe = fopen(path, "r");
-	if (!probe) {
-		*out = g;
-		return OK;
-	}
-	fclose(probe);
-	TRY(json_load_path(&root, path, MAX_CONFIG_BYTES, err));
-	r = (struct reader){root, path, err};
-	if (!json_is_object(root)) {
-		st = error_set(err, E_FORMAT, "%s: %s, expected an object", path, json_type_name(root));
-		goto out;
-	}
-	TRY_GOTO(out, json_opt_double(&g.temperature, root, path, "temperature", 0, 100, NAN, err));
-	TRY_GOTO(out, json_opt_double(&g.top_p, root, path, "top_p", 0, 1, NAN, err));
-	TRY_GOTO(out, json_opt_double(&g.min_p, root, path, "min_p", 0, 1, NAN, err));
-	TRY_GOTO(out, json_opt_int(&top_k, root, path, "top_k", -1, INT32_MAX, -1, err));
-	g.top_k = (int)top_k;
-	sample = json_object_get(root, "do_sample");
-	if (json_is_boolean(sample))
-		g.do_sample = json_is_true(sample);
-	TRY_GOTO(out, read_eos(&r, "eos_token_id", g.eos_token_id, &g.n_eos, INT32_MAX));
-	*out = g;
-	st = OK;
-out:
 	json_decref(root);
 	return st;
 }

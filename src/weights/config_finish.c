@@ -7,6 +7,40 @@
 #include "kernel/weight.h"
 #include "weights/config.h"
 
+/* The ranges of config.c once more, for configurations that were never a file. */
+static enum status check_ranges(const struct model_config *c, const char *what, struct error *err)
+{
+	const struct {
+		const char *name;
+		uint32_t value, min, max;
+	} ranges[] = {
+		{"vocab_size", c->vocab_size, 1, 1 << 21},
+		{"hidden_size", c->hidden_size, 1, 65536},
+		{"num_hidden_layers", c->num_hidden_layers, 1, 1024},
+		{"first_k_dense_replace", c->first_k_dense_replace, 0, c->num_hidden_layers},
+		{"intermediate_size", c->intermediate_size, 1, 1 << 20},
+		{"moe_intermediate_size", c->moe_intermediate_size, c->n_routed_experts != 0, 1 << 20},
+		{"num_attention_heads", c->num_attention_heads, 1, 4096},
+		{"q_lora_rank", c->q_lora_rank, 0, 65536},
+		{"kv_lora_rank", c->kv_lora_rank, 1, 8192},
+		{"qk_nope_head_dim", c->qk_nope_head_dim, 1, 1024},
+		{"qk_rope_head_dim", c->qk_rope_head_dim, 1, CONFIG_MAX_ROPE},
+		{"v_head_dim", c->v_head_dim, 1, 1024},
+		{"n_routed_experts", c->n_routed_experts, 0, CONFIG_MAX_EXPERTS},
+		{"n_shared_experts", c->n_shared_experts, 0, 64},
+		{"num_experts_per_tok", c->num_experts_per_tok, c->n_routed_experts != 0, CONFIG_MAX_TOP_K},
+		{"n_group", c->n_group, c->n_routed_experts != 0, CONFIG_MAX_GROUPS},
+		{"topk_group", c->topk_group, c->n_routed_experts != 0, CONFIG_MAX_GROUPS},
+		{"num_nextn_predict_layers", c->num_nextn_predict_layers, 0, 1},
+	};
+
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++)
+		if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max)
+			return error_set(err, E_FORMAT, "%s: %s: found %u, expected %u to %u", what,
+				ranges[i].name, ranges[i].value, ranges[i].min, ranges[i].max);
+	return OK;
+}
+
 static enum status check_multiple(const char *what, const char *name, uint32_t value, struct error *err)
 {
 	if (value % WEIGHT_K_STEP)
@@ -114,11 +148,15 @@ static void derive_scale(struct model_config *c)
 
 enum status config_finish(struct model_config *config, const char *what, struct error *err)
 {
+	TRY(check_ranges(config, what, err));
 	TRY(check_dims(config, what, err));
 	TRY(check_routing(config, what, err));
 	if (config->rope_theta <= 1)
 		return error_set(err, E_FORMAT, "%s: rope_theta %g, expected more than 1", what,
 			config->rope_theta);
+	if (config->yarn.on && config->yarn.beta_fast < config->yarn.beta_slow)
+		return error_set(err, E_FORMAT, "%s: rope_scaling: beta_fast %g is below beta_slow %g", what,
+			config->yarn.beta_fast, config->yarn.beta_slow);
 	derive_rope(config);
 	derive_scale(config);
 	return OK;

@@ -59,11 +59,11 @@ static enum status find(const struct scope *s, const char *name, uint32_t rank,
 		const struct st_tensor *any =
 			safetensors_count(s->l->files) ? safetensors_at(s->l->files, 0) : NULL;
 
-		return error_set(s->err, E_FORMAT, "%.90s: tensor %s is missing",
+		return error_set(s->err, E_FORMAT, "%s: tensor %.80s is missing",
 			any ? safetensors_path(s->l->files, any) : "checkpoint", name);
 	}
 	if (t->rank != rank || memcmp(t->shape, shape, sizeof(*shape) * rank) != 0)
-		return error_set(s->err, E_FORMAT, "%.60s: tensor %.60s has shape %s, expected %s",
+		return error_set(s->err, E_FORMAT, "%s: tensor %.60s has shape %s, expected %s",
 			safetensors_path(s->l->files, t), name,
 			shape_text(found, sizeof(found), t->shape, t->rank),
 			shape_text(expected, sizeof(expected), shape, rank));
@@ -74,7 +74,7 @@ static enum status find(const struct scope *s, const char *name, uint32_t rank,
 static enum status wrong_dtype(
 	const struct scope *s, const struct st_tensor *t, const char *expected)
 {
-	return error_set(s->err, E_UNSUPPORTED, "%.80s: tensor %.60s is %s, expected %s",
+	return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s is %s, expected %s",
 		safetensors_path(s->l->files, t), t->name, dtype_name(t->dtype), expected);
 }
 
@@ -91,21 +91,40 @@ static void place(struct layout *l, struct item *it, size_t bytes)
 	it->at = l->bytes;
 	it->bytes = bytes;
 	l->bytes += (bytes + WEIGHTS_ALIGN - 1) / WEIGHTS_ALIGN * WEIGHTS_ALIGN;
-	if (it->src)
+	/* Parts of one tensor (kv_b_proj) follow each other: it counts once. */
+	if (it->src && (it == l->items || it[-1].src != it->src))
 		l->file_bytes += it->src->bytes + (it->scale ? it->scale->bytes : 0);
+}
+
+/* A bias beside `name`: part of the arithmetic of formats and models that are not implemented. */
+static enum status refuse_bias(const struct scope *s, const char *name)
+{
+	char full[NAME_BYTES];
+	const struct st_tensor *t;
+
+	snprintf(full, sizeof(full), "%s%s.bias", s->prefix, name);
+	t = safetensors_find(s->l->files, full);
+	if (t)
+		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.80s: biases are not supported",
+			safetensors_path(s->l->files, t), full);
+	return OK;
 }
 
 static enum status add_vector(
 	const struct scope *s, const char *name, uint32_t n, float **out)
 {
+	/* `name` is a norm's module, or the router's bias, which is a tensor itself. */
+	bool norm = !strstr(name, "e_score_correction_bias");
 	uint64_t shape[1] = {n};
 	const struct st_tensor *t = NULL;
 	char full[NAME_BYTES];
 	struct item *it;
 
-	snprintf(full, sizeof(full), "%s%s", s->prefix, name);
+	snprintf(full, sizeof(full), "%s%s%s", s->prefix, name, norm ? ".weight" : "");
 	if (s->l->files) {
 		TRY(find(s, full, 1, shape, &t));
+		if (norm)
+			TRY(refuse_bias(s, name));
 		if (t->dtype != DT_F32 && t->dtype != DT_BF16)
 			return wrong_dtype(s, t, "F32 or BF16");
 	}
@@ -132,6 +151,7 @@ static enum status find_matrix(const struct scope *s, const char *name, const st
 
 	snprintf(full, sizeof(full), "%s%s.weight", s->prefix, name);
 	TRY(find(s, full, 2, shape, &it->src));
+	TRY(refuse_bias(s, name));
 	it->source = weight_source_find(it->src->dtype);
 	if (!it->source || (src->plain && it->source->scaled))
 		return wrong_dtype(s, it->src, src->plain ? "BF16 or F32" : "BF16, F32 or F8_E4M3");
@@ -143,9 +163,19 @@ static enum status find_matrix(const struct scope *s, const char *name, const st
 	TRY(find(s, full, 2, shape, &it->scale));
 	if (it->scale->dtype != DT_F32 && it->scale->dtype != DT_BF16 && it->scale->dtype != DT_U8)
 		return wrong_dtype(s, it->scale, "F32, BF16 or F8_E8M0");
-	if (!it->src->bytes)
-		return error_set(s->err, E_FORMAT, "tensor %s is empty", full);
 	return OK;
+}
+
+/*
+ * Whether blocks of 128 x 128 scales fall on the panels of a part of a matrix and on its blocks of K.
+ * Rows and columns begin at multiples of 32 everywhere, so a panel's side never straddles two blocks;
+ * what is left is where the other side begins.
+ */
+static bool scales_line_up(const struct row_map *map)
+{
+	if (map->transposed)
+		return map->row0 % WEIGHT_SCALE_BLOCK == 0 && map->group_stride % WEIGHT_SCALE_BLOCK == 0;
+	return map->col0 % WEIGHT_SCALE_BLOCK == 0;
 }
 
 /*
@@ -169,11 +199,11 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 		TRY(find_matrix(s, name, src, &it));
 		format = it.source->packed;
 	}
-	if (src->plain || map->transposed || map->col0 % WEIGHT_SCALE_BLOCK)
+	if (src->plain || !scales_line_up(map))
 		format = WEIGHT_BF16;
 	if (second && format != w->format)
 		return error_set(s->err, E_UNSUPPORTED,
-			"%.80s: tensor %.60s is %s, the one that it is joined with is not",
+			"%s: tensor %.60s is %s, the one that it is joined with is not",
 			safetensors_path(s->l->files, it.src), it.src->name, dtype_name(it.src->dtype));
 	if (!second)
 		weight_layout(w, format, rows * panel_step, k);
@@ -213,9 +243,12 @@ static enum status add_mlp(const struct scope *s, uint32_t width, struct mlp_wei
 {
 	const struct shard_plan *plan = &s->l->w->plan;
 	uint32_t hidden = s->l->w->config.hidden_size;
-	/* Blocks of scales stay whole where the width allows it. */
-	uint32_t granule = width % (WEIGHT_SCALE_BLOCK * plan->tp_size) ? WEIGHT_PANEL_ROWS
-									: WEIGHT_SCALE_BLOCK;
+	bool scaled = s->l->files ? s->l->w->config.fp8 : s->l->format == WEIGHT_F8_BLOCK;
+	/* Blocks of scales stay whole where there are enough of them; otherwise even parts count. */
+	uint32_t granule = width % (WEIGHT_SCALE_BLOCK * plan->tp_size) == 0 ||
+					   (scaled && width / WEIGHT_SCALE_BLOCK >= plan->tp_size)
+				   ? WEIGHT_SCALE_BLOCK
+				   : WEIGHT_PANEL_ROWS;
 	struct shard_range r = shard_split(width, granule, plan->tp_rank, plan->tp_size);
 	struct source src = {width, hidden, false};
 	struct row_map map = {.group_rows = r.count, .row0 = r.first};
@@ -260,14 +293,14 @@ static enum status add_attention(const struct scope *layer, struct attention_wei
 	if (c->q_lora_rank) {
 		TRY(add_rows(&s, "q_a_proj", c->q_lora_rank, c->hidden_size, all(c->q_lora_rank), false,
 			&a->q_a_proj));
-		TRY(add_vector(&s, "q_a_layernorm.weight", c->q_lora_rank, &a->q_a_layernorm));
+		TRY(add_vector(&s, "q_a_layernorm", c->q_lora_rank, &a->q_a_layernorm));
 		TRY(add_rows(&s, "q_b_proj", q_rows, c->q_lora_rank, q, false, &a->q_b_proj));
 	} else {
 		TRY(add_rows(&s, "q_proj", q_rows, c->hidden_size, q, false, &a->q_b_proj));
 	}
 	TRY(add_rows(&s, "kv_a_proj_with_mqa", latent, c->hidden_size, all(latent), false,
 		&a->kv_a_proj));
-	TRY(add_vector(&s, "kv_a_layernorm.weight", c->kv_lora_rank, &a->kv_a_layernorm));
+	TRY(add_vector(&s, "kv_a_layernorm", c->kv_lora_rank, &a->kv_a_layernorm));
 	TRY(add_kv_b(&s, h, a));
 	return add_cols(&s, "o_proj", c->hidden_size, c->num_attention_heads * c->v_head_dim, o, &a->o_proj);
 }
@@ -278,6 +311,10 @@ static enum status add_experts(const struct scope *mlp, struct layer_weights *w)
 	const struct shard_plan *plan = &mlp->l->w->plan;
 	struct shard_range own = shard_split(c->n_routed_experts, 1, plan->ep_rank, plan->ep_size);
 
+	if (own.count == 0)
+		return error_set(mlp->err, E_UNSUPPORTED,
+			"%sexperts: %u cannot be divided among %u ranks", mlp->prefix, c->n_routed_experts,
+			plan->ep_size);
 	w->is_moe = true;
 	TRY(add_rows(mlp, "gate", c->n_routed_experts, c->hidden_size, all(c->n_routed_experts), true,
 		&w->gate));
@@ -303,11 +340,11 @@ static enum status add_layer(const struct scope *top, uint32_t index, struct lay
 	const struct model_config *c = &top->l->w->config;
 	struct scope s = scope_in(top, "model.layers.%u.", index), mlp = scope_in(&s, "mlp.");
 
-	TRY(add_vector(&s, "input_layernorm.weight", c->hidden_size, &w->input_layernorm));
+	TRY(add_vector(&s, "input_layernorm", c->hidden_size, &w->input_layernorm));
 	TRY(add_vector(
-		&s, "post_attention_layernorm.weight", c->hidden_size, &w->post_attention_layernorm));
+		&s, "post_attention_layernorm", c->hidden_size, &w->post_attention_layernorm));
 	TRY(add_attention(&s, &w->attn));
-	if (index < c->first_k_dense_replace)
+	if (index < c->first_k_dense_replace || !c->n_routed_experts)
 		return add_mlp(&mlp, c->intermediate_size, &w->mlp);
 	return add_experts(&mlp, w);
 }
@@ -318,10 +355,10 @@ static enum status add_mtp(const struct scope *top, struct mtp_weights *w)
 	uint32_t index = c->num_hidden_layers, hidden = c->hidden_size;
 	struct scope s = scope_in(top, "model.layers.%u.", index);
 
-	TRY(add_vector(&s, "enorm.weight", hidden, &w->enorm));
-	TRY(add_vector(&s, "hnorm.weight", hidden, &w->hnorm));
+	TRY(add_vector(&s, "enorm", hidden, &w->enorm));
+	TRY(add_vector(&s, "hnorm", hidden, &w->hnorm));
 	TRY(add_rows(&s, "eh_proj", hidden, 2 * hidden, all(hidden), true, &w->eh_proj));
-	TRY(add_vector(&s, "shared_head.norm.weight", hidden, &w->shared_head_norm));
+	TRY(add_vector(&s, "shared_head.norm", hidden, &w->shared_head_norm));
 	return add_layer(top, index, &w->layer);
 }
 
@@ -345,15 +382,23 @@ static enum status add_embedding(const struct scope *top)
 	return OK;
 }
 
-/* A checkpoint may come without the layer that its configuration names. */
+/* A checkpoint may come without the layer that its configuration names; one that has a part of it must
+ * have it all. */
 static bool has_mtp(const struct layout *l)
 {
-	char name[NAME_BYTES];
+	char prefix[NAME_BYTES];
+	size_t n;
 
 	if (!l->w->config.num_nextn_predict_layers)
 		return false;
-	snprintf(name, sizeof(name), "model.layers.%u.enorm.weight", l->w->config.num_hidden_layers);
-	return !l->files || safetensors_find(l->files, name);
+	if (!l->files)
+		return true;
+	n = (size_t)snprintf(
+		prefix, sizeof(prefix), "model.layers.%u.", l->w->config.num_hidden_layers);
+	for (size_t i = 0; i < safetensors_count(l->files); i++)
+		if (strncmp(safetensors_at(l->files, i)->name, prefix, n) == 0)
+			return true;
+	return false;
 }
 
 static enum status add_all(const struct scope *top, const struct weights_options *options)
@@ -366,7 +411,7 @@ static enum status add_all(const struct scope *top, const struct weights_options
 	TRY(add_embedding(top));
 	for (uint32_t i = 0; i < c->num_hidden_layers; i++)
 		TRY(add_layer(top, i, &w->layers[i]));
-	TRY(add_vector(top, "model.norm.weight", c->hidden_size, &w->norm));
+	TRY(add_vector(top, "model.norm", c->hidden_size, &w->norm));
 	TRY(add_rows(top, "lm_head", c->vocab_size, c->hidden_size, vocab, true, &w->lm_head));
 	if (options->mtp && has_mtp(top->l)) {
 		w->mtp = mem_alloc(sizeof(*w->mtp));
@@ -380,8 +425,10 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 	struct error *err)
 {
 	struct scope top = {l, err, ""};
+	const struct shard_plan *p = &options->plan;
 	enum status st;
 
+	BUG_ON(p->tp_rank >= p->tp_size || p->ep_rank >= p->ep_size);
 	*l = (struct layout){.files = files, .format = format};
 	l->w = mem_alloc(sizeof(*l->w));
 	l->w->config = *config;

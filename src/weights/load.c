@@ -3,7 +3,8 @@
  *
  * The items of the layout are cut into units of a few megabytes of source, in the order of the files.
  * Every compute thread takes units from one counter, reads with positioned reads into its own buffer,
- * and packs from there: the peak is the packed size and one buffer per thread.
+ * and packs from there: the peak is the packed size and one buffer per thread. A part of a matrix's
+ * columns is cut out of whole rows: on one host the ranks share them in the page cache.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -147,7 +148,7 @@ static enum status read_scales(struct loader *ld, const struct item *it, uint64_
 			s = ldexpf(1.0f, ((const uint8_t *)b->raw_scales)[i] - 127);
 		if (!(s > 0) || !isfinite(s))
 			return error_set(err, E_FORMAT,
-				"%.80s: tensor %.60s: scale %zu is %g, expected a positive number",
+				"%s: tensor %.60s: scale %zu is %g, expected a positive number",
 				safetensors_path(ld->files, t), t->name, (size_t)(first * cols) + i, (double)s);
 		b->scales[i] = s;
 	}
@@ -166,10 +167,13 @@ static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const u
 	if (!it->scale) {
 		weight_pack_panel(w, panel, n_rows, src, type, t ? 1 : stride, t ? stride : 1);
 	} else if (w->format == WEIGHT_F8_BLOCK) {
-		weight_pack_panel(w, panel, n_rows, src, type, stride, 1);
-		memcpy(w->scales + (size_t)panel * w->k_blocks,
-			scales + (row / 128 - scale_row0) * scale_cols + col / 128,
-			sizeof(*scales) * w->k_blocks);
+		float *out = w->scales + (size_t)panel * w->k_blocks;
+
+		/* Blocks of K follow each other along the source's columns, transposed along its rows. */
+		weight_pack_panel(w, panel, n_rows, src, type, t ? 1 : stride, t ? stride : 1);
+		scales += (row / WEIGHT_SCALE_BLOCK - scale_row0) * scale_cols + col / WEIGHT_SCALE_BLOCK;
+		for (uint32_t i = 0; i < w->k_blocks; i++)
+			out[i] = scales[i * (t ? scale_cols : 1)];
 	} else {
 		/* scales points at block row scale_row0: positions count from there. */
 		uint32_t r = (uint32_t)(row - scale_row0 * 128), c = (uint32_t)col;
@@ -300,7 +304,8 @@ static enum status check_maker(const char *dir, struct error *err)
 		snprintf(path, sizeof(path), "%s/%s", dir, others[i].file);
 		if (access(path, F_OK) == 0)
 			return error_set(err, E_UNSUPPORTED,
-				"%.100s: weights in the format %s are not supported", path, others[i].format);
+				"%s: weights in the format %s are not supported", weights_path_tail(path),
+				others[i].format);
 	}
 	return OK;
 }

@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -11,12 +12,15 @@
 #include "base/random.h"
 #include "weights/weights_int.h"
 
+#define PANELS_PART 64u	      /* panels of a matrix that a thread fills at a time */
+#define TABLE_PART (1u << 21) /* values of the embedding table */
+
 struct filler {
 	const struct layout *l;
 	uint64_t seed;
 	float f8_rms; /* of uniformly drawn codes */
+	size_t n_parts;
 	atomic_size_t next;
-	atomic_size_t done_bytes;
 	struct progress progress;
 };
 
@@ -31,28 +35,59 @@ static uint64_t next64(uint64_t *state)
 	return x * 0x2545F4914F6CDD1Du;
 }
 
-/* Uniform, with this standard deviation. */
-static void fill_bf16(uint16_t *out, size_t n, float deviation, uint64_t state)
+/* 256 evenly spaced values with this standard deviation and mean zero. */
+static void bf16_levels(uint16_t levels[256], float deviation)
 {
-	float factor = deviation * sqrtf(3.0f) / 32768;
+	/* Deviation of -255, -253, ... 255. */
+	float factor = deviation / sqrtf((256.0f * 256.0f - 1) / 3);
 
-	for (size_t i = 0; i < n; i += 4) {
-		uint64_t r = next64(&state);
-
-		for (size_t j = i; j < n && j < i + 4; j++, r >>= 16)
-			out[j] = f32_to_bf16((float)(int16_t)r * factor);
-	}
+	for (int i = 0; i < 256; i++)
+		levels[i] = f32_to_bf16((float)(2 * i - 255) * factor);
 }
 
-/* Any code but NaN. */
-static void fill_f8(uint8_t *out, size_t n, uint64_t state)
+/* A level for each random byte: as fast as memory takes them. */
+static void fill_bf16(uint16_t *out, size_t n, float deviation, uint64_t state)
 {
+	uint16_t levels[256];
+
+	bf16_levels(levels, deviation);
 	for (size_t i = 0; i < n; i += 8) {
 		uint64_t r = next64(&state);
 
 		for (size_t j = i; j < n && j < i + 8; j++, r >>= 8)
-			out[j] = (uint8_t)r - ((r & 0x7F) == 0x7F);
+			out[j] = levels[r & 0xFF];
 	}
+}
+
+/* Any code but NaN: 0x7F becomes 0x7E in all eight bytes of a word at once. */
+static void fill_f8(uint8_t *out, size_t n, uint64_t state)
+{
+	const uint64_t ones = 0x0101010101010101u;
+
+	for (size_t i = 0; i < n; i += 8) {
+		uint64_t r = next64(&state);
+		/* Adding 1 carries into the sign bit of exactly those bytes. */
+		uint64_t nan = (((r & 0x7F * ones) + ones) >> 7) & ones;
+
+		r -= nan;
+		memcpy(out + i, &r, n - i < 8 ? n - i : 8);
+	}
+}
+
+/* A panel that rows or columns do not fill: the rest is zero (kernel/weight.h). */
+static void fill_partial_panel(struct weight *w, uint32_t panel, float deviation, uint64_t state)
+{
+	uint32_t left = w->n - panel * WEIGHT_PANEL_ROWS;
+	uint32_t rows = left < WEIGHT_PANEL_ROWS ? left : WEIGHT_PANEL_ROWS;
+	bool f8 = w->format == WEIGHT_F8_BLOCK;
+	void *src = mem_alloc((size_t)rows * w->k * (f8 ? 1 : 2));
+
+	if (f8)
+		fill_f8(src, (size_t)rows * w->k, state);
+	else
+		fill_bf16(src, (size_t)rows * w->k, deviation, state);
+	weight_pack_panel(w, panel, rows, src, f8 ? DT_F8_E4M3 : DT_BF16, w->k, 1);
+	free(src);
 }
 
 /* Of the codes that fill_f8() draws: the largest one stands for NaN too. */
@@ -68,46 +103,71 @@ static float f8_rms(void)
 	return (float)sqrt(sum / 0x80);
 }
 
-static void fill_matrix(const struct filler *f, const struct item *it, uint64_t seed)
+/* Panels first, first + 1, ... of an item. */
+static void fill_matrix(
+	const struct filler *f, const struct item *it, uint64_t seed, uint32_t first, uint32_t n)
 {
 	struct weight *w = it->w;
 	float deviation = 1 / sqrtf((float)w->k);
 
-	for (uint32_t i = 0; i * WEIGHT_PANEL_ROWS < it->rows; i++) {
+	for (uint32_t i = first; i < first + n && i * WEIGHT_PANEL_ROWS < it->rows; i++) {
 		uint32_t panel = it->panel0 + i * it->panel_step;
 		uint8_t *out = w->panels + (size_t)panel * w->panel_bytes;
 		uint64_t state = random_u64(seed, panel) | 1;
 
-		if (w->format == WEIGHT_BF16) {
+		if ((panel + 1) * WEIGHT_PANEL_ROWS > w->n || w->k != w->k_padded)
+			fill_partial_panel(w, panel, deviation, state);
+		else if (w->format == WEIGHT_BF16)
 			fill_bf16((uint16_t *)out, w->panel_bytes / 2, deviation, state);
-			continue;
-		}
-		fill_f8(out, w->panel_bytes, state);
+		else
+			fill_f8(out, w->panel_bytes, state);
 		for (uint32_t b = 0; b < w->k_blocks; b++)
 			w->scales[(size_t)panel * w->k_blocks + b] = deviation / f->f8_rms;
 	}
 }
 
+/* Part `part` of an item, which has item_parts() of them. What it writes depends on nothing else. */
+static void fill_part(const struct filler *f, const struct item *it, uint64_t seed, uint32_t part)
+{
+	uint64_t at = (uint64_t)part * TABLE_PART;
+
+	if (it->kind == ITEM_MATRIX)
+		fill_matrix(f, it, seed, part * PANELS_PART, PANELS_PART);
+	else if (it->kind == ITEM_TABLE)
+		fill_bf16(*it->table + at, it->n - at < TABLE_PART ? it->n - at : TABLE_PART, 1,
+			random_u64(seed, part) | 1);
+	else
+		for (uint64_t j = 0; j < it->n; j++)
+			(*it->vector)[j] = 1;
+}
+
+static uint32_t item_parts(const struct item *it)
+{
+	uint64_t n = it->n, of = TABLE_PART;
+
+	if (it->kind == ITEM_VECTOR)
+		return 1;
+	if (it->kind == ITEM_MATRIX) {
+		n = it->rows;
+		of = PANELS_PART * WEIGHT_PANEL_ROWS;
+	}
+	return (uint32_t)((n + of - 1) / of);
+}
+
 static void fill_thread(void *arg, int thread, int n_threads)
 {
 	struct filler *f = arg;
-	size_t i;
+	size_t item = 0, first = 0, done = 0, i;
 
-	while ((i = atomic_fetch_add(&f->next, 1)) < f->l->n_items) {
-		const struct item *it = &f->l->items[i];
-		uint64_t seed = random_u64(f->seed, i);
-		size_t bytes = it->bytes;
-
-		if (it->kind == ITEM_MATRIX)
-			fill_matrix(f, it, seed);
-		else if (it->kind == ITEM_TABLE)
-			fill_bf16(*it->table, it->n, 1, seed | 1);
-		else
-			for (uint64_t j = 0; j < it->n; j++)
-				(*it->vector)[j] = 1;
-		bytes += atomic_fetch_add(&f->done_bytes, bytes);
+	while ((i = atomic_fetch_add(&f->next, 1)) < f->n_parts) {
+		/* Parts are numbered through; a thread only ever moves forward. */
+		while (i - first >= item_parts(&f->l->items[item])) {
+			first += item_parts(&f->l->items[item]);
+			done += f->l->items[item++].bytes;
+		}
+		fill_part(f, &f->l->items[item], random_u64(f->seed, item), (uint32_t)(i - first));
 		if (thread == 0)
-			progress_update(&f->progress, bytes);
+			progress_update(&f->progress, done);
 	}
 }
 
@@ -130,6 +190,8 @@ enum status weights_random(struct model_weights **out, const struct model_config
 	}
 	TRY_GOTO(out, layout_bind(&l, err));
 	f.l = &l;
+	for (size_t i = 0; i < l.n_items; i++)
+		f.n_parts += item_parts(&l.items[i]);
 	progress_begin(&f.progress, "making weights", l.bytes, PROGRESS_BYTES, options->progress);
 	kernel_parallel(kn, fill_thread, &f);
 	progress_end(&f.progress);

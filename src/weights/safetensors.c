@@ -20,13 +20,15 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "weights/weights_int.h"
 
 #define MAX_HEADER_BYTES ((uint64_t)100 << 20)
 #define MAX_INDEX_BYTES ((size_t)256 << 20)
 #define MAX_FILES 10000u
 
 struct st_file {
-	char *path; /* in the arena */
+	char *path;       /* in the arena */
+	const char *name; /* end of path, for messages */
 	int fd;
 	uint64_t data_at; /* after the header */
 	uint64_t bytes;
@@ -130,7 +132,7 @@ static enum status parse_tensor(struct safetensors *s, const char *name, json_t 
 	const char *dtype;
 	char what[160];
 
-	snprintf(what, sizeof(what), "%.80s: tensor %.70s", f->path, name);
+	snprintf(what, sizeof(what), "%s: tensor %.70s", f->name, name);
 	if (!json_is_object(value))
 		return error_set(err, E_FORMAT, "%s: %s, expected an object", what, json_type_name(value));
 	TRY(json_get_string(&dtype, value, what, "dtype", err));
@@ -164,14 +166,14 @@ static enum status check_layout(struct safetensors *s, size_t first, uint32_t fi
 		const struct st_tensor *t = &s->tensors[i];
 
 		if (t->offset != at)
-			return error_set(err, E_FORMAT, "%.80s: tensor %.60s begins at byte %llu, %s byte %llu",
-				f->path, t->name, (unsigned long long)t->offset,
+			return error_set(err, E_FORMAT, "%s: tensor %.60s begins at byte %llu, %s byte %llu",
+				f->name, t->name, (unsigned long long)t->offset,
 				t->offset < at ? "inside the one that ends at" : "expected",
 				(unsigned long long)at);
 		at += t->bytes;
 	}
 	if (at != f->bytes)
-		return error_set(err, E_FORMAT, "%.120s: %llu bytes, its tensors end at %llu", f->path,
+		return error_set(err, E_FORMAT, "%s: %llu bytes, its tensors end at %llu", f->name,
 			(unsigned long long)f->bytes, (unsigned long long)at);
 	return OK;
 }
@@ -184,9 +186,9 @@ static enum status parse_header(struct safetensors *s, uint32_t file, const char
 	json_t *root, *value;
 	enum status st;
 
-	TRY(json_load_text(&root, text, len, s->files[file].path, err));
+	TRY(json_load_text(&root, text, len, s->files[file].name, err));
 	if (!json_is_object(root)) {
-		st = error_set(err, E_FORMAT, "%s: header is %s, expected an object", s->files[file].path,
+		st = error_set(err, E_FORMAT, "%s: header is %s, expected an object", s->files[file].name,
 			json_type_name(root));
 		goto out;
 	}
@@ -211,26 +213,26 @@ static enum status read_header(struct safetensors *s, uint32_t file, struct erro
 	enum status st;
 
 	if (fstat(f->fd, &info) != 0)
-		return error_set(err, E_IO, "%s: %s", f->path, strerror(errno));
+		return error_set(err, E_IO, "%s: %s", f->name, strerror(errno));
 	if (!S_ISREG(info.st_mode))
-		return error_set(err, E_FORMAT, "%s: not a regular file", f->path);
+		return error_set(err, E_FORMAT, "%s: not a regular file", f->name);
 	f->bytes = (uint64_t)info.st_size;
 	if (f->bytes < 8)
-		return error_set(err, E_FORMAT, "%s: %llu bytes, a safetensors file has at least 8", f->path,
+		return error_set(err, E_FORMAT, "%s: %llu bytes, a safetensors file has at least 8", f->name,
 			(unsigned long long)f->bytes);
-	TRY(read_fully(f->fd, f->path, le, 0, 8, err));
+	TRY(read_fully(f->fd, f->name, le, 0, 8, err));
 	for (int i = 7; i >= 0; i--)
 		len = len << 8 | le[i];
 	if (len > MAX_HEADER_BYTES || len > f->bytes - 8)
 		return error_set(err, E_FORMAT,
-			"%s: header of %llu bytes, expected at most %llu in a file of %llu", f->path,
+			"%s: header of %llu bytes, expected at most %llu in a file of %llu", f->name,
 			(unsigned long long)len, (unsigned long long)MAX_HEADER_BYTES,
 			(unsigned long long)f->bytes);
 	f->data_at = 8 + len;
 	text = mem_try_alloc(len + 1, 1);
 	if (!text)
-		return error_set(err, E_NOMEM, "%s: no memory for its header", f->path);
-	st = read_fully(f->fd, f->path, text, 8, len, err);
+		return error_set(err, E_NOMEM, "%s: no memory for its header", f->name);
+	st = read_fully(f->fd, f->name, text, 8, len, err);
 	if (st == OK)
 		st = parse_header(s, file, text, len, err);
 	free(text);
@@ -239,21 +241,29 @@ static enum status read_header(struct safetensors *s, uint32_t file, struct erro
 
 static enum status add_file(struct safetensors *s, const char *path, struct error *err)
 {
-	struct st_file f = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
+	struct st_file f = {.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)}; /* a FIFO must not wait */
 
 	if (f.fd < 0)
-		return error_set(err, E_IO, "%s: %s", path, strerror(errno));
+		return error_set(err, E_IO, "%s: %s", weights_path_tail(path), strerror(errno));
 	if (s->n_files == MAX_FILES) {
 		close(f.fd);
-		return error_set(err, E_LIMIT, "%s: more than %u files", path, MAX_FILES);
+		return error_set(err, E_LIMIT, "%s: more than %u files", weights_path_tail(path), MAX_FILES);
 	}
 	f.path = arena_strndup(&s->arena, path, strlen(path));
+	f.name = weights_path_tail(f.path);
 	s->files = mem_grow(s->files, &s->files_cap, s->n_files + 1, sizeof(*s->files));
 	s->files[s->n_files++] = f;
 	return read_header(s, (uint32_t)s->n_files - 1, err);
 }
 
 /* --- sets --------------------------------------------------------------------------------------- */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
 
 static int by_name(const void *a, const void *b)
 {
@@ -266,9 +276,9 @@ static enum status sort_names(struct safetensors *s, struct error *err)
 		qsort(s->tensors, s->n, sizeof(*s->tensors), by_name);
 	for (size_t i = 1; i < s->n; i++)
 		if (strcmp(s->tensors[i - 1].name, s->tensors[i].name) == 0)
-			return error_set(err, E_FORMAT, "tensor %.60s is in %.60s and again in %.60s",
-				s->tensors[i].name, s->files[s->tensors[i - 1].file].path,
-				s->files[s->tensors[i].file].path);
+			return error_set(err, E_FORMAT, "tensor %.60s is in %s and again in %s",
+				s->tensors[i].name, base_name(s->files[s->tensors[i - 1].file].path),
+				base_name(s->files[s->tensors[i].file].path));
 	return OK;
 }
 
@@ -297,11 +307,11 @@ static enum status check_index(
 
 		shard = json_string_value(value);
 		if (!t)
-			return error_set(err, E_FORMAT, "%.80s: tensor %.60s is not in %.40s", index, name,
+			return error_set(err, E_FORMAT, "%s: tensor %.60s is not in %.40s", index, name,
 				shard);
-		if (strcmp(strrchr(s->files[t->file].path, '/') + 1, shard) != 0)
-			return error_set(err, E_FORMAT, "%.50s: tensor %.50s is in %.50s, expected %.40s", index,
-				name, s->files[t->file].path, shard);
+		if (strcmp(base_name(s->files[t->file].path), shard) != 0)
+			return error_set(err, E_FORMAT, "%s: tensor %.50s is in %.40s, expected %.40s", index,
+				name, base_name(s->files[t->file].path), shard);
 	}
 	return OK;
 }
@@ -316,7 +326,7 @@ static enum status open_shards(struct safetensors *s, const char *dir, json_t *m
 
 	json_object_foreach(map, name, value) {
 		if (!json_is_string(value)) {
-			st = error_set(err, E_FORMAT, "%.80s: weight_map of %.60s is %s, expected a string",
+			st = error_set(err, E_FORMAT, "%s: weight_map of %.60s is %s, expected a string",
 				index, name, json_type_name(value));
 			goto out;
 		}
@@ -324,15 +334,21 @@ static enum status open_shards(struct safetensors *s, const char *dir, json_t *m
 		shards = mem_grow(shards, &cap, n + 1, sizeof(*shards));
 		shards[n++] = json_string_value(value);
 	}
-	if (n)
-		qsort(shards, n, sizeof(*shards), by_text);
+	if (n == 0) {
+		st = error_set(err, E_FORMAT, "%s: weight_map is empty", index);
+		goto out;
+	}
+	qsort(shards, n, sizeof(*shards), by_text);
 	for (size_t i = 0; i < n; i++) {
 		char path[4096];
 
 		if (last && strcmp(last, shards[i]) == 0)
 			continue;
 		last = shards[i];
-		snprintf(path, sizeof(path), "%s/%s", dir, last);
+		if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, last) >= sizeof(path)) {
+			st = error_set(err, E_INVAL, "%s: path is too long", index);
+			goto out;
+		}
 		TRY_GOTO(out, add_file(s, path, err));
 	}
 out:
@@ -341,12 +357,13 @@ out:
 }
 
 static enum status open_index(
-	struct safetensors *s, const char *dir, const char *index, struct error *err)
+	struct safetensors *s, const char *dir, const char *path, struct error *err)
 {
+	const char *index = weights_path_tail(path);
 	json_t *root, *map;
 	enum status st;
 
-	TRY(json_load_path(&root, index, MAX_INDEX_BYTES, err));
+	TRY(json_load_path(&root, path, MAX_INDEX_BYTES, err));
 	if (!json_is_object(root)) {
 		st = error_set(err, E_FORMAT, "%s: %s, expected an object", index, json_type_name(root));
 		goto out;
@@ -367,42 +384,53 @@ static bool ends_with(const char *name, const char *end)
 	return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/*
- * The index of a directory, or its single file, in `path`. A name that begins with "model" goes before
- * others of its kind.
- */
+/* Files of one kind in a directory: how many, and the one to take. */
+struct candidates {
+	unsigned n;
+	char name[256];
+	bool exact; /* it has the name that checkpoints use */
+};
+
+static void candidate(struct candidates *c, const char *name, const char *usual)
+{
+	bool exact = strcmp(name, usual) == 0;
+
+	c->n++;
+	if (exact || (c->n == 1 && !c->exact))
+		snprintf(c->name, sizeof(c->name), "%s", name);
+	c->exact |= exact;
+}
+
+/* The index of a directory, or its single file, in `path`. Which one may not be a guess: of several,
+ * the usual name decides, or nothing does. */
 static enum status choose_entry(
 	const char *dir, char *path, size_t path_bytes, bool *is_index, struct error *err)
 {
-	char index[256] = "", single[256] = "";
-	unsigned singles = 0;
+	struct candidates index = {0}, single = {0}, *c;
+	const char *tail = weights_path_tail(dir);
 	struct dirent *e;
 	DIR *d = opendir(dir);
 
 	if (!d)
-		return error_set(err, E_IO, "%s: %s", dir, strerror(errno));
+		return error_set(err, E_IO, "%s: %s", tail, strerror(errno));
 	while ((e = readdir(d))) {
-		bool model = strncmp(e->d_name, "model", 5) == 0;
-
-		if (ends_with(e->d_name, ".safetensors.index.json")) {
-			if (!*index || model)
-				snprintf(index, sizeof(index), "%s", e->d_name);
-		} else if (ends_with(e->d_name, ".safetensors") &&
-			   strcmp(e->d_name, "golden.safetensors") != 0) {
-			singles++;
-			if (!*single || strcmp(e->d_name, "model.safetensors") == 0)
-				snprintf(single, sizeof(single), "%s", e->d_name);
-		}
+		if (ends_with(e->d_name, ".safetensors.index.json"))
+			candidate(&index, e->d_name, "model.safetensors.index.json");
+		else if (ends_with(e->d_name, ".safetensors") &&
+			 strcmp(e->d_name, "golden.safetensors") != 0)
+			candidate(&single, e->d_name, "model.safetensors");
 	}
 	closedir(d);
-	*is_index = *index != 0;
-	if (!*index && singles != 1 && strcmp(single, "model.safetensors") != 0)
-		return singles ? error_set(err, E_FORMAT,
-					 "%s: %u .safetensors files and no .safetensors.index.json", dir,
-					 singles)
-			       : error_set(err, E_IO, "%s: no .safetensors file", dir);
-	if ((size_t)snprintf(path, path_bytes, "%s/%s", dir, *index ? index : single) >= path_bytes)
-		return error_set(err, E_INVAL, "%.100s: path is too long", dir);
+	*is_index = index.n > 0;
+	c = *is_index ? &index : &single;
+	if (c->n == 0)
+		return error_set(err, E_IO, "%s: no .safetensors file", tail);
+	if (c->n > 1 && !c->exact)
+		return error_set(err, E_FORMAT, *is_index
+				? "%s: %u .safetensors.index.json files, none of them model's"
+				: "%s: %u .safetensors files and no .safetensors.index.json", tail, c->n);
+	if ((size_t)snprintf(path, path_bytes, "%s/%s", dir, c->name) >= path_bytes)
+		return error_set(err, E_INVAL, "%s: path is too long", tail);
 	return OK;
 }
 
@@ -483,7 +511,7 @@ const struct st_tensor *safetensors_find(const struct safetensors *s, const char
 
 const char *safetensors_path(const struct safetensors *s, const struct st_tensor *t)
 {
-	return s->files[t->file].path;
+	return s->files[t->file].name;
 }
 
 enum status safetensors_read(const struct safetensors *s, const struct st_tensor *t, void *dst,
@@ -492,7 +520,7 @@ enum status safetensors_read(const struct safetensors *s, const struct st_tensor
 	const struct st_file *f = &s->files[t->file];
 
 	BUG_ON(at > t->bytes || bytes > t->bytes - at);
-	return read_fully(f->fd, f->path, dst, t->offset + at, bytes, err);
+	return read_fully(f->fd, f->name, dst, t->offset + at, bytes, err);
 }
 
 enum status safetensors_load(void **out, const struct st_tensor **info, const struct safetensors *s,
@@ -502,19 +530,19 @@ enum status safetensors_load(void **out, const struct st_tensor **info, const st
 	void *data;
 
 	if (!t)
-		return error_set(err, E_FORMAT, "%s: no tensor %s", s->files[0].path, name);
+		return error_set(err, E_FORMAT, "%s: no tensor %.80s", s->files[0].name, name);
 	if (t->dtype != dtype || t->rank != rank)
-		return error_set(err, E_FORMAT, "%.90s: tensor %.60s is %s with %u dimensions, expected %s "
+		return error_set(err, E_FORMAT, "%s: tensor %.60s is %s with %u dimensions, expected %s "
 			"with %u", safetensors_path(s, t), name, dtype_name(t->dtype), t->rank,
 			dtype_name(dtype), rank);
 	for (uint32_t i = 0; i < rank; i++)
 		if (shape && shape[i] && t->shape[i] != shape[i])
-			return error_set(err, E_FORMAT, "%.90s: tensor %.60s: dimension %u is %llu, expected "
+			return error_set(err, E_FORMAT, "%s: tensor %.60s: dimension %u is %llu, expected "
 				"%llu", safetensors_path(s, t), name, i, (unsigned long long)t->shape[i],
 				(unsigned long long)shape[i]);
 	data = mem_try_alloc(t->bytes ? t->bytes : 1, 1);
 	if (!data)
-		return error_set(err, E_NOMEM, "%s: no memory for tensor %s", safetensors_path(s, t), name);
+		return error_set(err, E_NOMEM, "%s: no memory for tensor %.60s", safetensors_path(s, t), name);
 	if (safetensors_read(s, t, data, 0, t->bytes, err) != OK) {
 		free(data);
 		return err->code;

@@ -1,4 +1,4 @@
-/* Ranges of a rank (weights/shard.h). */
+/* Ranges of a rank (weights/shard.h). The ranges of all ranks, in order, are the whole. */
 #include "weights/shard.h"
 
 struct shard_plan shard_plan_whole(void)

@@ -1,8 +1,8 @@
-/* A model's weights once they are there (weights/weights.h), and the memory that there is for them. */
+/*
+ * A model's weights once they are there (weights/weights.h): what they cost a token, and their end.
+ */
 #include "weights/weights.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,51 +59,11 @@ size_t weights_token_bytes(const struct model_weights *w)
 	return sum;
 }
 
-/* "MemAvailable" of /proc/meminfo. */
-static size_t memory_available(void)
+#define PATH_TAIL 72u
+
+const char *weights_path_tail(const char *path)
 {
-	FILE *f = fopen("/proc/meminfo", "r");
-	unsigned long long kib = 0;
-	char line[256];
+	size_t n = strlen(path);
 
-	if (!f)
-		return SIZE_MAX;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-			break;
-	fclose(f);
-	return kib ? (size_t)kib * 1024 : SIZE_MAX;
-}
-
-static size_t read_number(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	unsigned long long n;
-	bool got;
-
-	if (!f)
-		return SIZE_MAX;
-	got = fscanf(f, "%llu", &n) == 1;
-	fclose(f);
-	return got ? (size_t)n : SIZE_MAX;
-}
-
-/* What the control group of the process still allows; containers see it at the mount's root. */
-static size_t cgroup_available(void)
-{
-	size_t max = read_number("/sys/fs/cgroup/memory.max");
-	size_t used = read_number("/sys/fs/cgroup/memory.current");
-
-	if (max == SIZE_MAX || used == SIZE_MAX)
-		return SIZE_MAX;
-	return used < max ? max - used : 0;
-}
-
-size_t weights_memory_limit(const struct weights_options *options)
-{
-	size_t available = memory_available(), group = cgroup_available();
-
-	if (options->memory_limit_bytes)
-		return options->memory_limit_bytes;
-	return available < group ? available : group;
+	return n > PATH_TAIL ? path + n - PATH_TAIL : path;
 }

@@ -102,7 +102,7 @@ enum status weights_plan(struct weights_budget *out, const char *dir,
 /* Memory that a load may take: the option, else what the system has available. */
 size_t weights_memory_limit(const struct weights_options *options);
 
-/* `kn` lends its threads: panels are packed by the thread that will read them. */
+/* `kn` lends its threads: packed memory is first touched by threads of the device that reads it. */
 enum status weights_load(struct model_weights **out, const char *dir, struct kernel *kn,
 	const struct weights_options *options, struct error *err);
 
