@@ -155,7 +155,7 @@ class Shards(Bad):
     def test_index_is_nonsense(self):
         self.with_index(lambda index: [], self.INDEX)
         self.with_index(lambda index: {"weight_map": 3}, self.INDEX)
-        self.with_index(lambda index: {"weight_map": {}}, "model.embed_tokens.weight")
+        self.with_index(lambda index: {"weight_map": {}}, "weight_map is empty")
 
     def test_no_weights(self):
         def damage(directory):
@@ -267,9 +267,9 @@ class Requests(Bad):
 
     def test_cache_larger_than_memory(self):
         with checkpoint.copy(DEMO) as directory:
-            checkpoint.edit_json(directory, "config.json", max_position_embeddings=1 << 30)
+            checkpoint.edit_json(directory, "config.json", max_position_embeddings=1 << 27)
             self.refused(directory, "--max-model-len", command="run",
-                         more=("Hello!", "--max-model-len", 1 << 30))
+                         more=("Hello!", "--max-model-len", 1 << 27))
 
     def test_weights_of_nan(self):
         with checkpoint.copy(DEMO) as directory:
