@@ -87,11 +87,13 @@ static void test_relatives(void **state)
 	assert_int_equal(c.n_routed_experts, 384);
 	assert_int_equal(c.group_score, ROUTE_GROUP_NONE);
 	assert_int_equal(c.num_nextn_predict_layers, 0);
+	assert_float_equal(c.softmax_scale, 0.1308608, 1e-6);
 	c = parsed("config.Moonlight-16B-A3B.json");
 	assert_int_equal(c.q_lora_rank, 0);
 	assert_false(c.yarn.on);
 	assert_float_equal(c.softmax_scale, 1 / sqrt(192), 1e-7);
 	assert_float_equal(c.rope_freq[1], pow(50000, -2.0 / 64), 1e-6);
+	assert_float_equal(c.rope_mscale, 1, 0);
 	assert_int_equal(c.eos_token_id[0], 163586);
 }
 
@@ -129,6 +131,34 @@ static const struct {
 	{"vocab_size", "\"129280\"", "vocab_size", E_FORMAT},
 	{"kv_lora_rank", "null", "kv_lora_rank", E_FORMAT},
 	{"qk_rope_head_dim", "512", "qk_rope_head_dim", E_FORMAT},
+	{"architectures", "[\"DeepseekV32ForCausalLM\"]", "architectures DeepseekV32ForCausalLM",
+		E_UNSUPPORTED},
+	{"architectures", "[1]", "architectures[0]", E_FORMAT},
+	{"architectures", "-", "", OK},
+	{"index_topk", "2048", "index_topk", E_UNSUPPORTED},
+	{"num_key_value_heads", "8", "num_key_value_heads", E_FORMAT},
+	{"n_routed_experts", "2048", "n_routed_experts", E_FORMAT},
+	{"n_group", "-", "n_group is missing", E_FORMAT},
+	{"routed_scaling_factor", "-", "routed_scaling_factor is missing", E_FORMAT},
+	{"rope_interleave", "false", "rope_interleave", E_UNSUPPORTED},
+	{"rope_scaling", "{\"type\": \"yarn\", \"factor\": 40}", "original_max_position_embeddings",
+		E_FORMAT},
+	{"rope_scaling", "{\"factor\": 40}", "neither type nor rope_type", E_FORMAT},
+	{"rope_scaling", "{\"type\": \"yarn\", \"rope_type\": \"linear\"}", "rope_type linear", E_FORMAT},
+	{"rope_scaling",
+		"{\"type\": \"yarn\", \"factor\": 40, \"original_max_position_embeddings\": 4096, "
+		"\"beta_fast\": 1, \"beta_slow\": 32}",
+		"beta_fast 1 is below beta_slow 32", E_FORMAT},
+	{"rope_scaling",
+		"{\"type\": \"yarn\", \"factor\": 40, \"original_max_position_embeddings\": 4096, "
+		"\"attention_factor\": 2}",
+		"attention_factor", E_UNSUPPORTED},
+	{"quantization_config",
+		"{\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\"}", "quant_method modelopt",
+		E_UNSUPPORTED},
+	{"quantization_config",
+		"{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128], \"scale_fmt\": \"e5\"}",
+		"scale_fmt e5", E_UNSUPPORTED},
 	{"moe_layer_freq", "2", "moe_layer_freq", E_FORMAT},
 	{"num_experts_per_tok", "0", "num_experts_per_tok", E_FORMAT},
 	{"num_experts_per_tok", "64", "", OK},
@@ -173,6 +203,65 @@ static void test_refusals(void **state)
 				st == OK ? "" : err.msg);
 		json_decref(root);
 	}
+}
+
+/* Newer files describe RoPE under another key, rope_theta included. */
+static void test_rope_parameters(void **state)
+{
+	struct model_config c, v31 = parsed("config.json");
+	json_t *root = load("config.json"), *rope = json_copy(json_object_get(root, "rope_scaling"));
+	struct error err;
+
+	json_object_set(rope, "rope_theta", json_object_get(root, "rope_theta"));
+	json_object_set_new(rope, "rope_type", json_string("yarn"));
+	json_object_del(rope, "type");
+	json_object_del(root, "rope_scaling");
+	json_object_del(root, "rope_theta");
+	json_object_set_new(root, "rope_parameters", rope);
+	if (parse(&c, root, &err) != OK)
+		fail_msg("%s", err.msg);
+	assert_memory_equal(c.rope_freq, v31.rope_freq, sizeof(c.rope_freq));
+	assert_float_equal(c.softmax_scale, v31.softmax_scale, 0);
+	json_object_set_new(rope, "rope_theta", json_integer(50000));
+	assert_int_equal(parse(&c, root, &err), OK);
+	assert_float_equal(c.rope_theta, 50000, 0);
+	json_decref(root);
+}
+
+/* config_finish() stands alone for configurations that were never a file. */
+static void test_hand_made(void **state)
+{
+	struct model_config c, good;
+	struct error err;
+
+	assert_int_equal(config_shape(&good, "v3.1", &err), OK);
+	c = good;
+	c.qk_rope_head_dim = 4096;
+	assert_int_equal(config_finish(&c, "--shape", &err), E_FORMAT);
+	assert_non_null(strstr(err.msg, "--shape: qk_rope_head_dim: found 4096, expected 1 to 256"));
+	c = good;
+	c.n_group = 0;
+	assert_int_equal(config_finish(&c, "--shape", &err), E_FORMAT);
+	c = good;
+	c.n_routed_experts = 1032;
+	assert_int_equal(config_finish(&c, "--shape", &err), E_FORMAT);
+	c = good;
+	c.hidden_size = 0;
+	assert_int_equal(config_finish(&c, "--shape", &err), E_FORMAT);
+}
+
+/* Whatever the path's length, a message names the key. */
+static void test_long_path(void **state)
+{
+	static const char text[] = "{\"model_type\": \"deepseek_v3\"}";
+	struct model_config c;
+	struct error err;
+	char path[600];
+
+	memset(path, 'd', sizeof(path));
+	strcpy(path + 550, "/config.json");
+	assert_int_equal(config_parse(&c, text, strlen(text), path, &err), E_FORMAT);
+	assert_non_null(strstr(err.msg, "/config.json: vocab_size"));
 }
 
 static void test_v32_by_its_own_file(void **state)
@@ -224,6 +313,9 @@ int main(void)
 		cmocka_unit_test(test_relatives),
 		cmocka_unit_test(test_shapes),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_rope_parameters),
+		cmocka_unit_test(test_hand_made),
+		cmocka_unit_test(test_long_path),
 		cmocka_unit_test(test_v32_by_its_own_file),
 		cmocka_unit_test(test_not_a_config),
 		cmocka_unit_test(test_generation_config),

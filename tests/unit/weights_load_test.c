@@ -121,10 +121,12 @@ static void check_kv_b(const struct checkpoint *c, const struct attention_weight
 		uint32_t kr = (uint32_t)(random_u64(5, i) % nope), vr = (uint32_t)(random_u64(6, i) % v);
 		double k = stored(c, name, h * (nope + v) + kr, col);
 
-		assert_true(fabs(weight_get(&a->kv_b_k, h * nope + kr, col) - k) <= fabs(k) / 256);
-		assert_true(fabs(weight_get(&a->kv_b_kt, h * lora + col, kr) - k) <= fabs(k) / 256);
+		/* Nothing is rounded: BF16 stays, and heads begin at blocks of scales in all files. */
+		assert_int_equal(a->kv_b_kt.format, a->kv_b_k.format);
+		assert_true(fabs(weight_get(&a->kv_b_k, h * nope + kr, col) - k) <= fabs(k) * 1e-6);
+		assert_true(fabs(weight_get(&a->kv_b_kt, h * lora + col, kr) - k) <= fabs(k) * 1e-6);
 		k = stored(c, name, h * (nope + v) + nope + vr, col);
-		assert_true(fabs(weight_get(&a->kv_b_v, h * v + vr, col) - k) <= fabs(k) / 256);
+		assert_true(fabs(weight_get(&a->kv_b_v, h * v + vr, col) - k) <= fabs(k) * 1e-6);
 	}
 }
 
@@ -221,6 +223,85 @@ static void test_shards(void **state)
 	close_checkpoint(&c[1]);
 }
 
+/* A sample of a rank's rows row0 .. and columns col0 .. against the tensor; NAN-free, BF16 if cut. */
+static void check_part(const struct checkpoint *whole, const struct weight *w, const char *name,
+	uint32_t row0, uint32_t col0, uint32_t step)
+{
+	double exact = w->format == WEIGHT_F8_BLOCK ? 1e-6 : 1.0 / 256;
+	uint32_t rows = w->n / step;
+
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint32_t r = (uint32_t)(random_u64(20, i) % rows), k = (uint32_t)(random_u64(21, i) % w->k);
+		uint32_t packed = step == 2 ? r / 32 * 64 + r % 32 : r;
+		double want = stored(whole, name, row0 + r, col0 + k), got = weight_get(w, packed, k);
+
+		if (fabs(got - want) > fabs(want) * exact)
+			fail_msg("%s [%u, %u]: %g, stored %g", name, row0 + r, col0 + k, got, want);
+	}
+}
+
+/* FP8 among two and four ranks: cuts inside blocks of scales, which are then dequantized. */
+static void test_fp8_shards(void **state)
+{
+	static const uint32_t sizes[] = {2, 4};
+
+	for (size_t s = 0; s < 2; s++) {
+		uint32_t heads = 0, width = 0, vocab = 0, cut = 0;
+
+		for (uint32_t r = 0; r < sizes[s]; r++) {
+			struct shard_plan plan = {
+				.tp_rank = r, .tp_size = sizes[s], .ep_rank = 0, .ep_size = 1};
+			struct checkpoint c = open_checkpoint("v31-fp8", plan);
+			const struct layer_weights *l = &c.w->layers[0], *moe = &c.w->layers[1];
+
+			check_part(&c, &l->attn.q_b_proj, "model.layers.0.self_attn.q_b_proj.weight",
+				heads * 96, 0, 1);
+			check_part(&c, &l->attn.o_proj, "model.layers.0.self_attn.o_proj.weight", 0,
+				heads * 64, 1);
+			check_part(&c, &l->mlp.gate_up, "model.layers.0.mlp.gate_proj.weight", width, 0, 2);
+			check_part(&c, &l->mlp.down, "model.layers.0.mlp.down_proj.weight", 0, width, 1);
+			check_part(&c, &moe->experts[7].down,
+				"model.layers.1.mlp.experts.7.down_proj.weight", 0,
+				r * moe->experts[7].down.k, 1);
+			check_part(&c, &c.w->lm_head, "lm_head.weight", vocab, 0, 1);
+			for (uint32_t i = 0; i < 64; i++)
+				assert_true(fabs(weight_get(&l->attn.kv_b_kt, 7, i) -
+						 stored(&c, "model.layers.0.self_attn.kv_b_proj.weight",
+							 heads * 128 + i, 7)) < 1e-6);
+			cut += l->mlp.down.format == WEIGHT_BF16;
+			heads += l->attn.o_proj.k / 64;
+			width += l->mlp.down.k;
+			vocab += c.w->lm_head.n;
+			close_checkpoint(&c);
+		}
+		assert_int_equal(heads, 4);
+		assert_int_equal(width, 384);
+		assert_int_equal(vocab, 320);
+		/* Three blocks go to two ranks whole; four ranks cut them. */
+		assert_int_equal(cut, sizes[s] == 2 ? 0 : 3);
+	}
+}
+
+static void plan_refused(struct shard_plan plan, const char *says)
+{
+	struct weights_options o = weights_options_default();
+	struct weights_budget b;
+	struct error err;
+
+	o.plan = plan;
+	assert_int_equal(weights_plan(&b, TEST_DATA "/golden/v31-fp8", &o, &err), E_UNSUPPORTED);
+	if (!strstr(err.msg, says))
+		fail_msg("'%s'; expected '%s'", err.msg, says);
+}
+
+static void test_too_many_ranks(void **state)
+{
+	plan_refused((struct shard_plan){.tp_rank = 4, .tp_size = 5, .ep_size = 1},
+		"cannot be divided among 5 ranks");
+	plan_refused((struct shard_plan){.tp_size = 1, .ep_rank = 16, .ep_size = 17},
+		"16 cannot be divided among 17 ranks");
+}
+
 static void test_split(void **state)
 {
 	struct shard_range a = shard_split(100, 32, 0, 3), b = shard_split(100, 32, 1, 3),
@@ -242,7 +323,9 @@ static void test_limit(void **state)
 	struct error err;
 
 	must(weights_plan(&b, TEST_DATA "/golden/v31-fp8", &o, &err), &err);
-	assert_true(b.packed_bytes > 4000000 && b.file_bytes > 4000000 && b.token_bytes < b.packed_bytes);
+	assert_true(b.packed_bytes > 4000000 && b.token_bytes < b.packed_bytes);
+	/* The whole file but its header and the MTP layer's copies of embedding and head. */
+	assert_int_equal(b.file_bytes, 7276256 - 2 * 320 * 256 * 2);
 	o.memory_limit_bytes = 100000;
 	assert_int_equal(weights_plan(&b, TEST_DATA "/golden/v31-fp8", &o, &err), E_NOMEM);
 	assert_non_null(strstr(err.msg, "0.0001 GB available"));
@@ -283,6 +366,8 @@ static void test_random(void **state)
 		must(weights_random(&w, &config, formats[f], 5, kn, &o, &err), &err);
 		m = &w->layers[1].experts[3].gate_up;
 		assert_int_equal(m->format, formats[f]);
+		for (size_t i = 0; i < w->layers[1].gate.panel_bytes / 2; i++) /* 16 rows of 32 */
+			assert_true(i / 512 % 2 == 0 || ((uint16_t *)w->layers[1].gate.panels)[i] == 0);
 		for (uint32_t r = 0; r < m->n; r++)
 			for (uint32_t k = 0; k < m->k; k++, n++) {
 				double x = weight_get(m, r, k);
@@ -304,6 +389,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_elements),
 		cmocka_unit_test(test_shards),
+		cmocka_unit_test(test_fp8_shards),
+		cmocka_unit_test(test_too_many_ranks),
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_mtp_is_optional),

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cm.h"
@@ -203,10 +204,83 @@ static void test_shards(void **state)
 	refused_dir("{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "is not a file name");
 	refused_dir("{\"weight_map\":{\"a\":1}}", "weight_map of a is integer");
 	refused_dir("{\"weight_map\":[]}", "weight_map");
+	refused_dir("{\"weight_map\":{}}", "weight_map is empty");
+	refused_dir("{\"weight_map\":{\"a\":\".\"}}", "not a regular file");
+	refused_dir("{\"weight_map\":{\"a\":\"..\"}}", "is not a file name");
+	refused_dir("{\"weight_map\":{\"a\":\"\"}}", "is not a file name");
+	assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
+	refused_dir("{\"weight_map\":{\"a\":\"fifo\"}}", "not a regular file");
 	refused_dir("[]", "expected an object");
 	write_file("2.safetensors", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
 	refused_dir("{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}",
 		"tensor a is in");
+}
+
+/* Of several indices the usual name decides, or none is taken. */
+static void test_which_index(void **state)
+{
+	static const char one[] = "{\"weight_map\":{\"a\":\"1.safetensors\"}}";
+	static const char two[] = "{\"weight_map\":{\"b\":\"2.safetensors\"}}";
+	struct safetensors *s;
+	struct error err;
+
+	write_file("1.safetensors", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
+	write_file("2.safetensors", "{" ENTRY("b", "F32", "[1]", 0, 4) "}", 4);
+	write_bytes("quant_model_weight_w8a8_dynamic.safetensors.index.json", one, strlen(one));
+	assert_int_equal(safetensors_open_dir(&s, dir, &err), OK);
+	assert_non_null(safetensors_find(s, "a"));
+	safetensors_close(s);
+	write_bytes("model.fp16.safetensors.index.json", two, strlen(two));
+	refused_dir(NULL, "2 .safetensors.index.json files");
+	write_bytes("model.safetensors.index.json", two, strlen(two));
+	assert_int_equal(safetensors_open_dir(&s, dir, &err), OK);
+	assert_non_null(safetensors_find(s, "b"));
+	safetensors_close(s);
+}
+
+/* As many tensors as V3.1 has, in one header: found by name, all of them. */
+static void test_many(void **state)
+{
+	const uint32_t n = 92000;
+	struct safetensors *s;
+	struct error err;
+	size_t at = 0, cap = (size_t)n * 96;
+	char *text = malloc(cap), name[32];
+
+	for (uint32_t i = 0; i < n; i++)
+		at += (size_t)snprintf(text + at, cap - at,
+			"%c\"t%u\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[%u,%u]}", i ? ',' : '{',
+			i, 2 * i, 2 * i + 2);
+	snprintf(text + at, cap - at, "}");
+	write_file("many", text, 2 * n);
+	free(text);
+	assert_int_equal(safetensors_open_file(&s, in_dir("many"), &err), OK);
+	assert_int_equal(safetensors_count(s), n);
+	for (uint32_t i = 0; i < n; i++) {
+		uint8_t two[2];
+
+		snprintf(name, sizeof(name), "t%u", i);
+		assert_int_equal(
+			safetensors_read(s, safetensors_find(s, name), two, 0, 2, &err), OK);
+		assert_int_equal(two[1], (uint8_t)(2 * i + 1));
+	}
+	safetensors_close(s);
+}
+
+/* A file that shrinks after it was opened. */
+static void test_shrunk(void **state)
+{
+	struct safetensors *s;
+	struct error err;
+	uint8_t four[4];
+
+	write_file("shrunk", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
+	assert_int_equal(safetensors_open_file(&s, in_dir("shrunk"), &err), OK);
+	assert_int_equal(truncate(in_dir("shrunk"), (off_t)safetensors_find(s, "a")->offset + 1), 0);
+	assert_int_equal(
+		safetensors_read(s, safetensors_find(s, "a"), four, 0, 4, &err), E_IO);
+	assert_non_null(strstr(err.msg, "shrunk: the file ends at byte"));
+	safetensors_close(s);
 }
 
 int main(void)
@@ -217,6 +291,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_headers, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_deep_header, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_shards, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_which_index, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_many, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_shrunk, make_dir, remove_dir),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
