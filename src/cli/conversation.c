@@ -4,7 +4,6 @@
  */
 #include <langinfo.h>
 #include <locale.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,23 +20,6 @@ static const char help[] =
 	"/help      this text\n"
 	"A line that ends with a backslash goes on in the next one. Ctrl-C stops an answer; pressed twice "
 	"it ends the program.\n";
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int sig)
-{
-	interrupted = 1;
-}
-
-/* The second Ctrl-C of an answer finds the default action: a long prompt can be left, too. */
-static void catch_interrupt(void)
-{
-	struct sigaction sa = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
-
-	interrupted = 0;
-	sigemptyset(&sa.sa_mask);
-	sigaction(SIGINT, &sa, NULL);
-}
 
 /* libedit takes the encoding of its input from the locale. */
 static void use_utf8(void)
@@ -102,12 +84,11 @@ static enum status answer(struct talk *t, const struct buf *text, struct error *
 	enum session_end end;
 	enum status st;
 
-	catch_interrupt();
-	st = talk_turn(t, text->data, text->len, &interrupted, &end, err);
+	st = talk_turn(t, text->data, text->len, talk_catch_interrupt(), &end, err);
 	if (st == OK && end == SESSION_CONTEXT)
 		fprintf(stderr, "fathom: the context of %u tokens is full (--max-model-len): /clear begins "
 			"anew\n", t->s.rt.max_context_tokens);
-	signal(SIGINT, SIG_DFL);
+	talk_release_interrupt();
 	/* What was wrong with one message does not end the conversation. */
 	if (st == E_LIMIT || st == E_INVAL || st == E_FORMAT) {
 		cli_fail(err);

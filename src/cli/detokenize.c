@@ -40,7 +40,8 @@ const struct opt_table detokenize_table = {
 	.command = "detokenize",
 	.arguments = "MODEL [ID...]",
 	.summary = "Turn token ids into text",
-	.details = "MODEL is a directory with tokenizer.json. Without ids, they are read from stdin, "
+	.details = "MODEL is a directory with tokenizer.json. Without ids, they are read from\n"
+		   "stdin, "
 		   "separated by spaces.\nThe text is printed with a newline at its end.\n",
 	.min_args = 1,
 	.max_args = -1,

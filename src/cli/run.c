@@ -1,6 +1,7 @@
 /*
  * fathom run: one answer, or a conversation when there is no prompt and stdin is a terminal.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,7 +84,10 @@ static enum status one_answer(struct talk *t, const struct buf *text, const char
 
 	if (text->len == 0)
 		return error_set(err, E_INVAL, "%s: the prompt is empty", what);
-	TRY(talk_turn(t, text->data, text->len, NULL, &end, err));
+	TRY(talk_turn(t, text->data, text->len, talk_catch_interrupt(), &end, err));
+	talk_release_interrupt();
+	if (end == SESSION_INTERRUPTED) /* the line is complete: end as Ctrl-C ends a program */
+		raise(SIGINT);
 	if (end == SESSION_CONTEXT)
 		fprintf(stderr, "fathom: the context of %u tokens is full (--max-model-len)\n",
 			t->s.rt.max_context_tokens);

@@ -14,6 +14,28 @@
 static const char *const hallucinated[] = { "<｜User｜>", "<｜tool▁outputs▁begin｜>",
 	"<｜tool▁output▁begin｜>" };
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+	interrupted = 1;
+}
+
+const volatile sig_atomic_t *talk_catch_interrupt(void)
+{
+	struct sigaction sa = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
+
+	interrupted = 0;
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGINT, &sa, NULL);
+	return &interrupted;
+}
+
+void talk_release_interrupt(void)
+{
+	signal(SIGINT, SIG_DFL);
+}
+
 enum status talk_open(struct talk *t, const char *dir, const char *template_path,
 	const struct session_values *v, struct error *err)
 {
@@ -139,14 +161,14 @@ static enum status render(struct talk *t, struct token_buf *ids, struct error *e
 }
 
 static enum status print_answer(struct answer *a, const struct token_buf *ids,
-	const volatile sig_atomic_t *interrupted, enum session_end *end, struct error *err)
+	const volatile sig_atomic_t *stop, enum session_end *end, struct error *err)
 {
 	enum status st, flushed;
 	struct error ignored;
 
 	if (ids->len && ids->data[ids->len - 1] == a->t->think_begin)
 		begin_reasoning(a);
-	st = session_answer(&a->t->s, ids, take_token, a, interrupted, end, err);
+	st = session_answer(&a->t->s, ids, take_token, a, stop, end, err);
 	detok_flush(&a->detok, &a->delta);
 	put_delta(a);
 	if (a->reasoning && a->t->show_reasoning && a->t->terminal)
@@ -158,7 +180,7 @@ static enum status print_answer(struct answer *a, const struct token_buf *ids,
 }
 
 enum status talk_turn(struct talk *t, const char *text, size_t len,
-	const volatile sig_atomic_t *interrupted, enum session_end *end, struct error *err)
+	const volatile sig_atomic_t *stop, enum session_end *end, struct error *err)
 {
 	struct token_buf ids = { 0 };
 	struct answer a = { .t = t };
@@ -168,7 +190,7 @@ enum status talk_turn(struct talk *t, const char *text, size_t len,
 	detok_init(&a.detok, t->s.prompter.tok, true);
 	TRY_GOTO(out, add_message(t, "user", text, len, err));
 	TRY_GOTO(out, render(t, &ids, err));
-	TRY_GOTO(out, print_answer(&a, &ids, interrupted, end, err));
+	TRY_GOTO(out, print_answer(&a, &ids, stop, end, err));
 	TRY_GOTO(out, add_message(t, "assistant", a.content.data ? a.content.data : "", a.content.len, err));
 	if (t->stats)
 		session_print_stats(&t->s);

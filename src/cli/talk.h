@@ -37,10 +37,17 @@ enum status talk_begin(struct talk *t, const char *system, struct error *err);
 
 /*
  * One turn: appends the user's message, prints the answer, appends that. On failure the conversation
- * is as before. Stops early once *interrupted is not zero (may be NULL).
+ * is as before. Stops early once *stop is not zero (may be NULL).
  */
 enum status talk_turn(struct talk *t, const char *text, size_t len,
-	const volatile sig_atomic_t *interrupted, enum session_end *end, struct error *err);
+	const volatile sig_atomic_t *stop, enum session_end *end, struct error *err);
+
+/*
+ * From here until the release, the first Ctrl-C sets the flag returned; the second ends the program, so
+ * that a long prompt can be left, too.
+ */
+const volatile sig_atomic_t *talk_catch_interrupt(void);
+void talk_release_interrupt(void);
 
 /* Reads messages line by line from the terminal until /exit or the end of input. */
 enum status conversation(struct talk *t, const char *system, struct error *err);

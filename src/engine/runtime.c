@@ -84,8 +84,8 @@ static enum status check_budget(const struct runtime *rt, const struct model_con
 		o->report(o->report_arg, &b);
 	if (total > (double)b.limit_bytes)
 		return error_set(err, E_NOMEM,
-			"%.2f GB needed (weights %.2f, loading %.2f, cache of %llu tokens %.2f, workspace "
-			"%.2f), %.2f GB available: a smaller --max-model-len takes less",
+			"%.3g GB needed (weights %.3g, loading %.3g, cache of %llu tokens %.3g, workspace "
+			"%.3g), %.3g GB available: a smaller --max-model-len takes less",
 			total * 1e-9, (double)b.weights_bytes * 1e-9, (double)b.buffer_bytes * 1e-9,
 			(unsigned long long)b.cache_tokens, (double)b.cache_bytes * 1e-9,
 			(double)b.workspace_bytes * 1e-9, (double)b.limit_bytes * 1e-9);

@@ -348,7 +348,8 @@ static enum status budget_of(struct weights_budget *out, const struct layout *l,
 	};
 	if (out->packed_bytes + out->buffer_bytes > out->limit_bytes)
 		return error_set(err, E_NOMEM,
-			"the weights need %.2f GB and %.2f GB while loading, %.2f GB are available",
+			"%.3g GB needed (weights %.3g, loading %.3g), %.3g GB available",
+			(double)(out->packed_bytes + out->buffer_bytes) * 1e-9,
 			(double)out->packed_bytes * 1e-9, (double)out->buffer_bytes * 1e-9,
 			(double)out->limit_bytes * 1e-9);
 	return OK;

@@ -1,5 +1,5 @@
 /*
- * How weights are put together: what load.c, random.c and layout.c share. Internal to weights/.
+ * How weights are put together: what layout.c, load.c and random_weights.c share. Internal to weights/.
  *
  * layout.c walks a configuration once and lists every destination as an item: a packed matrix, a
  * vector or the embedding table, with the part of the source tensor that fills it. Sizes are the sum

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import termios
 import time
 
 from fathom import DEMO, FATHOM, Case, main, run
@@ -71,9 +72,19 @@ class Answers(Case):
         args = ("The", "--temperature", 0, "--max-tokens", 8)
         self.assertEqual(self.ok("run", DEMO, "--raw", *args), self.ok("complete", DEMO, *args))
 
-    def test_isa_tiers(self):
+    def test_isa(self):
         text = self.ok("run", DEMO, "What is 2+3?", "--temperature", 0, "--max-tokens", 4, "--isa", "ref")
         self.assertTrue(text.strip())
+
+
+    def test_interrupted_answer(self):
+        p = subprocess.Popen([FATHOM, "run", DEMO, "Hello!", "--ignore-eos", "--isa", "ref"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = p.stdout.read(1)
+        p.send_signal(signal.SIGINT)
+        text, errors = p.communicate(timeout=60)
+        self.assertEqual((p.returncode, errors), (-signal.SIGINT, b""))
+        self.assertTrue((first + text).endswith(b"\n"))
 
 
 class Errors(Case):
@@ -104,12 +115,12 @@ class Errors(Case):
 class Terminal(Case):
     """A conversation over a pseudo terminal."""
 
-    def setUp(self):
+    def start(self, *args):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "dumb"
             os.environ["LC_ALL"] = "C.UTF-8"
-            os.execv(FATHOM, [FATHOM, "run", DEMO, "--temperature", "0", "--max-tokens", "2000"])
+            os.execv(FATHOM, [FATHOM, "run", DEMO, "--temperature", "0", *args])
         self.text = ""
 
     def tearDown(self):
@@ -141,7 +152,16 @@ class Terminal(Case):
             self.text += data.decode(errors="replace")
 
     def send(self, text):
+        """Types once libedit reads keys: what comes before is treated by the kernel."""
+        deadline = time.monotonic() + 60
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            self.assertLess(time.monotonic(), deadline, "libedit does not read")
+            time.sleep(0.01)
         os.write(self.fd, text.encode())
+
+    def end_input(self):
+        self.send("\x04")
+        self.read_until(None)
 
     def exit_code(self):
         _, status = os.waitpid(self.pid, 0)
@@ -149,6 +169,7 @@ class Terminal(Case):
         return os.waitstatus_to_exitcode(status)
 
     def test_conversation(self):
+        self.start()
         self.read_until(">>> ")
         self.send("/help\n")
         self.assertIn("/thinking", self.read_until(r"program\.\r\n.*>>> "))
@@ -171,31 +192,20 @@ class Terminal(Case):
         self.assertEqual(self.exit_code(), 0)
 
     def test_end_of_input(self):
+        self.start()
         self.read_until(">>> ")
-        self.send("\x04")
-        self.read_until(None)
+        self.end_input()
         self.assertEqual(self.exit_code(), 0)
 
-
-class Interrupt(Terminal):
-    def setUp(self):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ["TERM"] = "dumb"
-            os.environ["LC_ALL"] = "C.UTF-8"
-            os.execv(FATHOM, [FATHOM, "run", DEMO, "--temperature", "0", "--ignore-eos", "--threads", "1",
-                              "--isa", "ref"])
-        self.text = ""
-
-    def test_conversation(self):
+    def test_interrupt(self):
         """Ctrl-C stops an answer that would fill the context; the conversation goes on."""
+        self.start("--ignore-eos", "--threads", "1", "--isa", "ref")
         self.read_until(">>> ")
         self.send("Hello!\n")
         self.read_until(r"Hello!\r?\n[^>]*\w\w")
-        self.send("\x03")
+        os.write(self.fd, b"\x03")
         self.read_until(r"\n.*>>> ")
-        self.send("\x04")
-        self.read_until(None)
+        self.end_input()
         self.assertEqual(self.exit_code(), 0)
 
 
