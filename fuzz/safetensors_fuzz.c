@@ -1,7 +1,13 @@
-/* Any bytes as a safetensors file: refused with a message, or every tensor can be read. */
+/*
+ * Any bytes as a safetensors file: refused with a message, or every tensor can be read.
+ *
+ * An input that begins with '{' is a header's text up to its last '}', then data; the length in front
+ * is made to fit, so that mutations reach what is behind the length check. Any other is a file as it is.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -29,8 +35,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err;
 	char path[64];
 	int fd = memfd_create("input", MFD_CLOEXEC);
+	const uint8_t *brace = size && data[0] == '{' ? memrchr(data, '}', size) : NULL;
+	uint64_t len = brace ? (uint64_t)(brace + 1 - data) : 0;
 
-	if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+	if (fd < 0 || (brace && write(fd, &len, sizeof(len)) != sizeof(len)) ||
+		write(fd, data, size) != (ssize_t)size)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (safetensors_open_file(&s, path, &err) == OK) {
