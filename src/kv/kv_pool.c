@@ -54,15 +54,15 @@ enum status kv_pool_create(
 	p = mem_alloc(sizeof(*p));
 	p->config = *config;
 	p->layer_block_bytes = layer_block_bytes(config);
+	st = error_set(err, E_NOMEM, "no memory for a cache of %u blocks of %u tokens",
+		config->n_blocks, config->block_tokens);
+	if (__builtin_mul_overflow(p->layer_block_bytes, config->n_blocks, &p->layer_bytes) ||
+		__builtin_mul_overflow(p->layer_bytes, config->n_layers, &p->map_bytes))
+		goto out_free;
 	p->refs = mem_try_alloc(config->n_blocks, sizeof(*p->refs));
 	p->free = mem_try_alloc(config->n_blocks, sizeof(*p->free));
-	if (!p->refs || !p->free ||
-		__builtin_mul_overflow(p->layer_block_bytes, config->n_blocks, &p->layer_bytes) ||
-		__builtin_mul_overflow(p->layer_bytes, config->n_layers, &p->map_bytes)) {
-		st = error_set(err, E_NOMEM, "no memory for a cache of %u blocks of %u tokens",
-			config->n_blocks, config->block_tokens);
+	if (!p->refs || !p->free)
 		goto out_free;
-	}
 	TRY_GOTO(out_free, mem_map(&p->map, p->map_bytes, "latent cache", err));
 	for (uint32_t i = 0; i < config->n_blocks; i++)
 		p->free[i] = (int32_t)(config->n_blocks - 1 - i);
