@@ -106,8 +106,8 @@ static void test_noise(void **state)
 		uint64_t r = random_u64(9, i);
 
 		memcpy(copy, b, batch_bytes(&limits));
-		copy[r % 200] = (uint8_t)(r >> 32);
-		copy[(r >> 8) % 200] = (uint8_t)(r >> 40);
+		copy[r % batch_bytes(&limits)] = (uint8_t)(r >> 32);
+		copy[(r >> 8) % batch_bytes(&limits)] = (uint8_t)(r >> 40);
 		if (checked((struct batch *)copy, &err) == OK)
 			assert_true(((struct batch *)copy)->n_tokens <= limits.max_tokens);
 	}
