@@ -2,7 +2,6 @@
  * Promise 3 of DESIGN.md on the tiny checkpoints: a token's logits are the same bits alone, in a batch
  * with other sequences, at any chunk boundary, thread count and cache block size, in both forms of
  * attention, in the main layers and in the MTP layer, within each ISA tier.
- *
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,7 +202,10 @@ static void check_all(const struct way *ways)
 			print_message("this CPU does not have %s: skipped\n", cpu_isa_name((enum cpu_isa)isa));
 			continue;
 		}
-		for (size_t i = 0; i < sizeof(checkpoints) / sizeof(*checkpoints); i++)
+		/* The reference is slow and has no schedule of its own to go wrong: two are enough. */
+		size_t step = isa == CPU_ISA_REF ? 3 : 1;
+
+		for (size_t i = 1 % step; i < sizeof(checkpoints) / sizeof(*checkpoints); i += step)
 			check_ways(checkpoints[i], (enum cpu_isa)isa, ways);
 	}
 }
