@@ -113,6 +113,10 @@ static enum status check_options(const struct runtime_options *o, struct error *
 		(o->block_tokens & (o->block_tokens - 1)))
 		return error_set(err, E_INVAL, "--block-size %u: expected a power of two from 1 to %u",
 			o->block_tokens, KV_MAX_BLOCK_TOKENS);
+	/* More threads than cores wait for each other's turns; two are let through for tests on one. */
+	if (o->threads > 2 && o->threads > cpu_cores_available())
+		return error_set(err, E_INVAL, "--threads %d: this process may use %d cores", o->threads,
+			cpu_cores_available());
 	BUG_ON(!o->max_seqs || !o->max_batch_tokens);
 	return OK;
 }

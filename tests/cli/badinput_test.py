@@ -265,6 +265,9 @@ class Requests(Bad):
                      more=("Hello!", "--memory-limit", "1M"))
         self.refused(SINGLE, ["GB needed", "available"], more=("--memory-limit", "1M"))
 
+    def test_more_threads_than_cores(self):
+        self.refused(DEMO, ["--threads 1000", "cores"], command="run", more=("hi", "--threads", 1000))
+
     def test_cache_larger_than_memory(self):
         with checkpoint.copy(DEMO) as directory:
             checkpoint.edit_json(directory, "config.json", max_position_embeddings=1 << 27)
