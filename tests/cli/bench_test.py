@@ -1,7 +1,7 @@
-"""bench model: rows, figures that must agree with each other, errors. No timing is judged."""
+"""bench model and bench tokenize: rows, figures that must agree, errors. No timing is judged."""
 import json
 
-from fathom import Case, main
+from fathom import Case, DEMO, main
 
 SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2")
 
@@ -52,6 +52,16 @@ class Bench(Case):
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
         self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
         self.fails("bench", code=2, says="bench: expected one of: model")
+
+
+class Tokenize(Case):
+    def test_figures_agree(self):
+        r = json.loads(self.ok("bench", "tokenize", DEMO, "--bytes", "100k", "--json"))
+        self.assertAlmostEqual(r["ratio"], r["bytes_per_s"] / r["pcre2_bytes_per_s"], places=2)
+        self.assertGreater(r["word_growth"], 0)
+
+    def test_no_tokenizer(self):
+        self.fails("bench", "tokenize", "/nowhere", says="/nowhere/tokenizer.json")
 
 
 if __name__ == "__main__":
