@@ -11,7 +11,7 @@
 #endif
 
 #include "base/mem.h"
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 static const struct cpu_tier {
 	const struct gemm_ukernels *gemm;

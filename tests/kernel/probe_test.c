@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "emulate.h"
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 #include "kernel/cpu/peak.h"
 #include "kernel/probe.h"
 #include "noise.h"

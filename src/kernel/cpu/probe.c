@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/topology.h"
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 #define READ_BYTES ((size_t)512 << 20)
 #define READ_BYTES_MIN ((size_t)32 << 20)

@@ -4,8 +4,8 @@
  * A driver checks sizes, splits an op over the pool and calls microkernels of the device's tier. A
  * microkernel knows pointers and strides. cpu/ukernels.inc lists the tiers and the products.
  */
-#ifndef KERNEL_CPU_CPU_H
-#define KERNEL_CPU_CPU_H
+#ifndef KERNEL_CPU_DEVICE_H
+#define KERNEL_CPU_DEVICE_H
 
 #include <stddef.h>
 #include <stdint.h>
