@@ -1,6 +1,6 @@
 /*
- * Log lines (base/log.h). A line is built on the stack and written at once: no lock, no heap, no stdio
- * stream, whose buffer a signal or a fork could catch half full.
+ * Log lines (base/log.h). A line is built on the stack and written at once: no lock, no heap, no
+ * stdio stream, whose buffer a signal or a fork could catch half full.
  *
  * Time is counted from the start of the program, by the monotonic clock.
  */
@@ -62,7 +62,8 @@ static void line_puts(struct line *l, const char *s)
 		l->text[l->len++] = *s++;
 }
 
-/* Decimal digits, padded on the left to `width`. By hand, because printf may not run in a signal handler. */
+/* Decimal digits, padded on the left to `width`. By hand, because printf may not run in a signal
+ * handler. */
 static void line_number(struct line *l, uint64_t n, int width, char pad)
 {
 	char digits[24];

@@ -4,13 +4,13 @@
  *   log_info("engine", "context %u blocks %u", context, blocks);
  *   [    1.204] info engine: context 8192 blocks 128
  *
- * Grammar of a message: lower case, `key value` pairs, the cause and not a guess; no newline, no full
- * stop. Errors that a caller can report go through struct error instead.
+ * Grammar of a message: lower case, `key value` pairs, the cause and not a guess; no newline, no
+ * full stop. Errors that a caller can report go through struct error instead.
  *
- * A line leaves in one write(), so lines of several threads do not mix; control characters become '?'
- * and what exceeds LOG_LINE_BYTES is cut and ends with "...". A message below the level costs one load:
- * its arguments are not evaluated. Any thread may log at any time; a signal handler only through
- * log_text(). errno is kept.
+ * A line leaves in one write(), so lines of several threads do not mix; control characters become
+ * '?' and what exceeds LOG_LINE_BYTES is cut and ends with "...". A message below the level costs
+ * one load: its arguments are not evaluated. Any thread may log at any time; a signal handler only
+ * through log_text(). errno is kept.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -18,7 +18,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define LOG_LINE_BYTES 1024 /* with prefix and newline; at most PIPE_BUF, which pipes take whole */
+#define LOG_LINE_BYTES 1024 /* with prefix and newline; at most PIPE_BUF, which pipes take whole   \
+			     */
 
 enum log_level {
 	LOG_LEVEL_ERROR,

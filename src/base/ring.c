@@ -1,10 +1,10 @@
 /*
  * Single-producer, single-consumer ring (base/ring.h). Callers: the seam between server and engine.
  *
- * Invariant: head - tail (modulo 2^32) is the number of records inside, at most the capacity. head is
- * written by the producer alone, tail by the consumer alone. Each side keeps its last view of the
- * other's counter on its own cache line and reads the shared one only when that view does not suffice,
- * so that a busy ring does not bounce lines for every record.
+ * Invariant: head - tail (modulo 2^32) is the number of records inside, at most the capacity. head
+ * is written by the producer alone, tail by the consumer alone. Each side keeps its last view of
+ * the other's counter on its own cache line and reads the shared one only when that view does not
+ * suffice, so that a busy ring does not bounce lines for every record.
  */
 #include "base/ring.h"
 
@@ -35,16 +35,17 @@ enum status ring_create(
 	size_t bytes;
 
 	if (capacity == 0 || capacity > MAX_CAPACITY || capacity & (capacity - 1))
-		return error_set(err, E_INVAL, "ring: found %u records, expected a power of two up to %u",
-			capacity, MAX_CAPACITY);
+		return error_set(err, E_INVAL,
+			"ring: found %u records, expected a power of two up to %u", capacity,
+			MAX_CAPACITY);
 	if (record_bytes == 0 || record_bytes > MAX_RECORD_BYTES)
 		return error_set(err, E_INVAL, "ring: found records of %u bytes, expected 1 to %u",
 			record_bytes, MAX_RECORD_BYTES);
 	bytes = (sizeof(*r) + (size_t)capacity * record_bytes + 63) / 64 * 64;
 	r = aligned_alloc(64, bytes);
 	if (!r)
-		return error_set(err, E_NOMEM, "ring: no memory for %u records of %u bytes", capacity,
-			record_bytes);
+		return error_set(err, E_NOMEM, "ring: no memory for %u records of %u bytes",
+			capacity, record_bytes);
 	memset(r, 0, sizeof(*r));
 	r->mask = capacity - 1;
 	r->record_bytes = record_bytes;

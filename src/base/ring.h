@@ -1,9 +1,9 @@
 /*
  * Ring of fixed-size records from one producer thread to one consumer thread, without locks.
  *
- * Records are copied in and out. A record that ring_pop() returned happened after everything that the
- * producer did before its ring_push(). Nothing allocates after creation; neither side ever waits: who
- * wants to sleep pairs the ring with an eventfd.
+ * Records are copied in and out. A record that ring_pop() returned happened after everything that
+ * the producer did before its ring_push(). Nothing allocates after creation; neither side ever
+ * waits: who wants to sleep pairs the ring with an eventfd.
  */
 #ifndef BASE_RING_H
 #define BASE_RING_H

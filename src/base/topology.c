@@ -1,6 +1,8 @@
 /*
  * Topology (base/topology.h). hwloc's tree is reduced at the first question to a small table, under
- * pthread_once, and never changes: an affinity mask set later is not seen.
+ * pthread_once, and never changes: an affinity mask set later is not seen. The mask is that of the
+ * thread that asks first, before any pool pins threads; the process's would be the union over whatever
+ * threads libraries started.
  *
  * Memory that is available is asked anew each time, of Linux itself: hwloc knows only totals.
  */
@@ -74,7 +76,7 @@ static void topology_read(hwloc_topology_t t)
 	hwloc_cpuset_t allowed = hwloc_bitmap_alloc();
 	hwloc_obj_t core = NULL;
 
-	if (!allowed || hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_PROCESS) != 0) {
+	if (!allowed || hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_THREAD) != 0) {
 		hwloc_bitmap_free(allowed);
 		return;
 	}

@@ -1,4 +1,5 @@
-/* JSON access: bounded loading, and messages that name document, key, what was found and expected. */
+/* JSON access: bounded loading, and messages that name document, key, what was found and expected.
+ */
 #include "cm.h"
 
 #include <stdbool.h>
@@ -25,9 +26,23 @@ static void test_rejects(void **state)
 		const char *text;
 		size_t len; /* 0: strlen */
 	} bad[] = {
-		{"", 0}, {"{", 0}, {"{\"a\":1,}", 0}, {"{\"a\":1,\"a\":2}", 0}, {"[1] x", 0},
-		{"\"\xFF\"", 0}, {"\"\xC0\x80\"", 0}, {"\"\xED\xA0\x80\"", 0}, {"\"a\nb\"", 0},
-		{"NaN", 0}, {"01", 0}, {"1e999", 0}, {"[1\0]", 4}, {"[1]\0", 4}, {"\0", 1}, {"nul", 0}, {"\"\\u0000\"", 0},
+		{"", 0},
+		{"{", 0},
+		{"{\"a\":1,}", 0},
+		{"{\"a\":1,\"a\":2}", 0},
+		{"[1] x", 0},
+		{"\"\xFF\"", 0},
+		{"\"\xC0\x80\"", 0},
+		{"\"\xED\xA0\x80\"", 0},
+		{"\"a\nb\"", 0},
+		{"NaN", 0},
+		{"01", 0},
+		{"1e999", 0},
+		{"[1\0]", 4},
+		{"[1]\0", 4},
+		{"\0", 1},
+		{"nul", 0},
+		{"\"\\u0000\"", 0},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {

@@ -173,8 +173,9 @@ static void test_threads(void **state)
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		int thread, number, at = 0;
 
-		assert_int_equal(sscanf(after_time(line), "info t: thread %d line %d %*s end%n", &thread,
-					 &number, &at), 2);
+		assert_int_equal(sscanf(after_time(line), "info t: thread %d line %d %*s end%n",
+					 &thread, &number, &at),
+			2);
 		assert_true(at > 0 && after_time(line)[at] == 0);
 		assert_in_range(thread, 0, THREADS - 1);
 		assert_int_equal(number, next[thread]++);

@@ -1,4 +1,5 @@
-/* The pool: every thread runs once per run, barriers hold, idle threads sleep; topology and pinning. */
+/* The pool: every thread runs once per run, barriers hold, idle threads sleep; topology and
+ * pinning. */
 #include "cm.h"
 
 #include <sched.h>
@@ -25,7 +26,8 @@ static struct pool *make(int threads, bool pin)
 	return p;
 }
 
-/* Plain counters: a run that overlapped the next, or a thread run twice, would lose or add counts. */
+/* Plain counters: a run that overlapped the next, or a thread run twice, would lose or add counts.
+ */
 struct counts {
 	unsigned runs[MAX_THREADS];
 	int n_threads;

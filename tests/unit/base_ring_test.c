@@ -1,4 +1,5 @@
-/* The ring: full and empty, wrap-around, refusals, and two threads that must see every record in order. */
+/* The ring: full and empty, wrap-around, refusals, and two threads that must see every record in
+ * order. */
 #include "cm.h"
 
 #include <pthread.h>
@@ -57,8 +58,8 @@ static void test_refusals(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(ring_create(&r, bad[i], 8, &err), E_INVAL);
-	assert_string_equal(
-		err.msg, "ring: found 2147483648 records, expected a power of two up to 1073741824");
+	assert_string_equal(err.msg,
+		"ring: found 2147483648 records, expected a power of two up to 1073741824");
 	assert_int_equal(ring_create(&r, 8, 0, &err), E_INVAL);
 	assert_int_equal(ring_create(&r, 8, 65537, &err), E_INVAL);
 	assert_null(r);
