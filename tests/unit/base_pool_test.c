@@ -207,6 +207,12 @@ static void test_topology(void **state)
 	assert_true(total > 0 && left > 0 && left <= total);
 }
 
+/* Nothing but fathom's own lines on stderr, whatever hwloc thinks of the machine. */
+static void test_hwloc_is_quiet(void **state)
+{
+	assert_non_null(getenv("HWLOC_HIDE_ERRORS"));
+}
+
 /* A process with a smaller mask sees only the cores in it. Must run before anything asks. */
 static void test_mask(void **state)
 {
@@ -235,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mask),
+		cmocka_unit_test(test_hwloc_is_quiet),
 		cmocka_unit_test(test_topology),
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_wakes),
