@@ -3,11 +3,11 @@
  */
 #include "base/cpu.h"
 
-#include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/topology.h"
 
 static const char *const isa_names[CPU_ISA_COUNT] = {"ref", "avx2", "avx512", "amx"};
 
@@ -82,39 +82,7 @@ enum cpu_isa cpu_isa_best(void)
 	return (enum cpu_isa)isa;
 }
 
-/* The first hardware thread of cpu's core, or cpu when Linux does not say. */
-static int cpu_core_leader(int cpu)
-{
-	char path[96];
-	int leader = cpu;
-	FILE *f;
-
-	snprintf(path, sizeof(path),
-		"/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-	f = fopen(path, "re");
-	if (!f)
-		return cpu;
-	if (fscanf(f, "%d", &leader) != 1)
-		leader = cpu;
-	fclose(f);
-	return leader;
-}
-
 int cpu_cores_available(void)
 {
-	cpu_set_t set, seen;
-	int n = 0;
-
-	CPU_ZERO(&seen);
-	if (sched_getaffinity(0, sizeof(set), &set))
-		return 1;
-	for (int i = 0; i < CPU_SETSIZE; i++) {
-		int leader = CPU_ISSET(i, &set) ? cpu_core_leader(i) : -1;
-
-		if (leader < 0 || leader >= CPU_SETSIZE || CPU_ISSET(leader, &seen))
-			continue;
-		CPU_SET(leader, &seen);
-		n++;
-	}
-	return n > 0 ? n : 1;
+	return topology_cores();
 }

@@ -28,7 +28,7 @@ bool cpu_isa_supported(enum cpu_isa isa);
 /* The highest tier supported. */
 enum cpu_isa cpu_isa_best(void);
 
-/* Cores in the process's affinity mask, hardware threads of one core counted once; at least 1. */
+/* topology_cores() of base/topology.h. */
 int cpu_cores_available(void);
 
 /* Lets the next spin step of a busy-wait loop be cheap. */

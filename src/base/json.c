@@ -14,9 +14,14 @@
 enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err)
 {
+	/* jansson 2.14 loses a NUL byte that follows a number. */
+	const char *nul = len ? memchr(text, 0, len) : NULL;
 	json_error_t je;
-	json_t *v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+	json_t *v;
 
+	if (nul)
+		return error_set(err, E_FORMAT, "%s: not valid JSON at byte %td: NUL", what, nul - text);
+	v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
 	if (!v)
 		return error_set(err, E_FORMAT, "%s: not valid JSON at line %d, column %d: %s", what,
 			je.line, je.column, je.text);
@@ -47,7 +52,7 @@ enum status json_load_path(json_t **out, const char *path, size_t max_bytes, str
 	enum status st = OK;
 	struct stat sb;
 	char *text = NULL;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
 		return error_set(err, E_IO, "%s: cannot open: %s", path, strerror(errno));

@@ -2,8 +2,9 @@
  * The compute pool (base/pool.h): a generation counter starts a run, an arrival counter ends it.
  *
  * Invariant: a worker reads `fn` and `arg` only between seeing a new generation and its arrival.
- * Waiting is spinning for SPINS steps, then a futex on the awaited counter; a waker makes the system
- * call only when somebody sleeps.
+ * Waiting is spinning for some steps, then a futex on the awaited counter; a waker makes the system
+ * call only when somebody sleeps. A pool of more threads than cores hardly spins: who spins there keeps
+ * the awaited thread from running.
  */
 #include "base/pool.h"
 
@@ -19,9 +20,10 @@
 #include <unistd.h>
 
 #include "base/cpu.h"
-#include "base/mem.h"
+#include "base/topology.h"
 
 #define SPINS 20000 /* about 0.2-1 ms: longer than the gap between two ops of a step */
+#define SPINS_CROWDED 50
 #define MAX_THREADS 4096
 
 /* A counter that threads wait on, alone on its cache line. */
@@ -46,14 +48,15 @@ struct pool {
 	void *arg;
 	bool stop;
 	int n_threads;
+	int spins;
 	bool pin;
-	cpu_set_t allowed;
+	cpu_set_t caller_mask; /* before pinning */
 	struct pool_worker workers[]; /* [n_threads]; 0 is the caller */
 };
 
-static void event_wait(struct pool_event *e, unsigned old)
+static void event_wait(struct pool_event *e, unsigned old, int spins)
 {
-	for (int i = 0; i < SPINS; i++) {
+	for (int i = 0; i < spins; i++) {
 		if (atomic_load_explicit(&e->value, memory_order_acquire) != old)
 			return;
 		cpu_relax();
@@ -71,22 +74,6 @@ static void event_advance(struct pool_event *e)
 		syscall(SYS_futex, &e->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Puts the calling thread on the index-th allowed CPU, counting round. */
-static void pool_pin(const struct pool *p, int index)
-{
-	int want = index % CPU_COUNT(&p->allowed);
-	cpu_set_t one;
-
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &p->allowed) || want-- > 0)
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		pthread_setaffinity_np(pthread_self(), sizeof(one), &one);
-		return;
-	}
-}
-
 static void pool_finish(struct pool *p)
 {
 	if (atomic_fetch_sub(&p->running, 1) == 1)
@@ -99,9 +86,9 @@ static void *pool_main(void *arg)
 	struct pool *p = w->pool;
 
 	if (p->pin)
-		pool_pin(p, w->index);
+		topology_bind_thread(w->index);
 	for (unsigned generation = 0;; generation++) {
-		event_wait(&p->start, generation);
+		event_wait(&p->start, generation, p->spins);
 		if (p->stop)
 			return NULL;
 		p->fn(p->arg, w->index, p->n_threads);
@@ -117,13 +104,15 @@ enum status pool_create(struct pool **out, int threads, bool pin, struct error *
 		return error_set(err, E_INVAL, "threads: found %d, expected 0 to %d", threads,
 			MAX_THREADS);
 	if (threads == 0)
-		threads = cpu_cores_available();
+		threads = topology_cores();
 	p = aligned_alloc(64, (sizeof(*p) + sizeof(p->workers[0]) * (size_t)threads + 63) / 64 * 64);
 	if (!p)
 		return error_set(err, E_NOMEM, "no memory for a pool of %d threads", threads);
 	memset(p, 0, sizeof(*p) + sizeof(p->workers[0]) * (size_t)threads);
 	p->n_threads = threads;
-	p->pin = pin && sched_getaffinity(0, sizeof(p->allowed), &p->allowed) == 0;
+	p->spins = threads > topology_cores() ? SPINS_CROWDED : SPINS;
+	p->pin = pin && threads <= topology_cores() &&
+		 sched_getaffinity(0, sizeof(p->caller_mask), &p->caller_mask) == 0;
 	for (int i = 1; i < threads; i++) {
 		int e;
 
@@ -132,13 +121,13 @@ enum status pool_create(struct pool **out, int threads, bool pin, struct error *
 		if (e) {
 			error_set(err, E_NOMEM, "cannot start compute thread %d of %d: %s", i,
 				threads, strerror(e));
-			p->n_threads = i;
+			p->n_threads = i; /* those that run */
 			pool_destroy(p);
 			return E_NOMEM;
 		}
 	}
 	if (p->pin)
-		pool_pin(p, 0);
+		topology_bind_thread(0);
 	*out = p;
 	return OK;
 }
@@ -151,6 +140,8 @@ void pool_destroy(struct pool *p)
 	event_advance(&p->start);
 	for (int i = 1; i < p->n_threads; i++)
 		pthread_join(p->workers[i].id, NULL);
+	if (p->pin)
+		sched_setaffinity(0, sizeof(p->caller_mask), &p->caller_mask);
 	free(p);
 }
 
@@ -173,7 +164,7 @@ void pool_run(struct pool *p, pool_fn *fn, void *arg)
 	event_advance(&p->start);
 	fn(arg, 0, p->n_threads);
 	pool_finish(p);
-	event_wait(&p->done, done);
+	event_wait(&p->done, done, p->spins);
 }
 
 void pool_barrier(struct pool *p)
@@ -184,6 +175,6 @@ void pool_barrier(struct pool *p)
 		atomic_store(&p->arrived, 0);
 		event_advance(&p->barrier);
 	} else {
-		event_wait(&p->barrier, generation);
+		event_wait(&p->barrier, generation, p->spins);
 	}
 }

@@ -2,7 +2,12 @@
  * The compute pool: threads that run one function together and wait for each other.
  *
  * Thread 0 is the caller of pool_run(); the others wait between runs, spinning briefly, then asleep, so
- * that an idle process uses no CPU. One caller at a time. Threads are pinned, one per core, when asked.
+ * that an idle process uses no CPU. One caller at a time, always the same thread while the pool is
+ * pinned.
+ *
+ * Pinned, when asked and when there are as many cores as threads: thread i runs on core i of
+ * base/topology.h. This includes the caller, from pool_create() until pool_destroy(), which gives it
+ * its old mask back; threads that it starts in between inherit its one core.
  */
 #ifndef BASE_POOL_H
 #define BASE_POOL_H

@@ -1,6 +1,8 @@
 /*
  * Topology (base/topology.h). hwloc's tree is reduced at the first question to a small table, under
- * pthread_once, and never changes: an affinity mask set later is not seen.
+ * pthread_once, and never changes: an affinity mask set later is not seen. The mask is that of the
+ * thread that asks first, before any pool pins threads; the process's would be the union over whatever
+ * threads libraries started.
  *
  * Memory that is available is asked anew each time, of Linux itself: hwloc knows only totals.
  */
@@ -11,6 +13,7 @@
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -29,6 +32,13 @@ static struct {
 	int n_nodes;
 	size_t cache_bytes;
 } topo;
+
+/* hwloc complains on stderr about machines that hide parts of themselves (a container without /sys); what
+ * it could not find is handled below. Before main(), because setenv() is for one thread. */
+__attribute__((constructor)) static void topology_quiet(void)
+{
+	setenv("HWLOC_HIDE_ERRORS", "2", 0);
+}
 
 /* Keeps the first hardware thread of a core that lies in the mask. */
 static void topology_add_core(hwloc_const_cpuset_t cpus, hwloc_const_cpuset_t allowed)
@@ -74,7 +84,7 @@ static void topology_read(hwloc_topology_t t)
 	hwloc_cpuset_t allowed = hwloc_bitmap_alloc();
 	hwloc_obj_t core = NULL;
 
-	if (!allowed || hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_PROCESS) != 0) {
+	if (!allowed || hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_THREAD) != 0) {
 		hwloc_bitmap_free(allowed);
 		return;
 	}
@@ -92,16 +102,34 @@ static void topology_read(hwloc_topology_t t)
 	topology_find_cache(t);
 }
 
+/* Where hwloc knows nothing: every hardware thread of the mask as a core of its own, on one node. */
+static void topology_read_mask(void)
+{
+	cpu_set_t mask;
+
+	if (sched_getaffinity(0, sizeof(mask), &mask) != 0)
+		return;
+	free(topo.cores);
+	topo.cores = mem_alloc(sizeof(*topo.cores) * (size_t)CPU_COUNT(&mask));
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &mask))
+			topo.cores[topo.n_cores++].cpu = cpu;
+}
+
 static void topology_load(void)
 {
 	hwloc_topology_t t;
 
 	topo.n_nodes = 1;
-	if (hwloc_topology_init(&t) != 0)
+	if (hwloc_topology_init(&t) != 0) {
+		topology_read_mask();
 		return;
+	}
 	if (hwloc_topology_load(t) == 0)
 		topology_read(t);
 	hwloc_topology_destroy(t);
+	if (topo.n_cores == 0)
+		topology_read_mask();
 }
 
 static void topology_get(void)

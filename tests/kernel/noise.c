@@ -1,3 +1,4 @@
+/* See noise.h. */
 #include "noise.h"
 
 #include <stdlib.h>

@@ -1,0 +1,142 @@
+/* The bar: only on a terminal, only after two seconds, only when wanted, gone at the end. */
+#include "cm.h"
+
+#include <fcntl.h>
+#include <pty.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/progress.h"
+
+static int saved_stderr;
+
+static void open_terminal(int *screen, int *tty)
+{
+	if (openpty(screen, tty, NULL, NULL, NULL) != 0) {
+		print_message("skipped: this system gives no pseudo terminals\n");
+		skip();
+	}
+}
+
+static void redirect(int fd)
+{
+	fflush(stderr);
+	saved_stderr = dup(STDERR_FILENO);
+	assert_true(dup2(fd, STDERR_FILENO) >= 0);
+	close(fd);
+}
+
+static void restore(void)
+{
+	fflush(stderr);
+	dup2(saved_stderr, STDERR_FILENO);
+	close(saved_stderr);
+}
+
+/* What the terminal or pipe received since the last call. */
+static const char *received(int fd)
+{
+	static char text[4096];
+	ssize_t n;
+
+	fflush(stderr);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	n = read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = 0;
+	return text;
+}
+
+static void test_terminal(void **state)
+{
+	struct progress p;
+	const char *text;
+	int screen, tty;
+
+	open_terminal(&screen, &tty);
+	redirect(tty);
+	progress_begin(&p, "loading weights", 4000000000u, PROGRESS_BYTES, true);
+	progress_update(&p, 1000000000u);
+	usleep(1500000);
+	progress_update(&p, 1500000000u);
+	text = received(screen);
+	if (*text) {
+		restore();
+		fail_msg("drawn before two seconds: %s", text);
+	}
+	usleep(600000);
+	progress_update(&p, 2000000000u);
+	text = received(screen);
+	restore();
+	assert_non_null(strstr(text, "loading weights"));
+	assert_non_null(strstr(text, "50 %"));
+	assert_non_null(strstr(text, "2.00 GB"));
+	assert_null(strchr(text, '\n'));
+	close(screen);
+}
+
+static void test_erased(void **state)
+{
+	struct progress p;
+	char text[4096];
+	int screen, tty;
+
+	open_terminal(&screen, &tty);
+	redirect(tty);
+	progress_begin(&p, "prompt", 100, PROGRESS_COUNT, true);
+	p.begin_ns -= 3000000000u; /* as if it had begun three seconds ago */
+	progress_update(&p, 10);
+	progress_update(&p, 11); /* within a tenth of a second: not redrawn */
+	snprintf(text, sizeof(text), "%s", received(screen));
+	progress_end(&p);
+	restore();
+	assert_non_null(strstr(text, "10 %"));
+	assert_null(strstr(text, "11 %"));
+	assert_string_equal(received(screen), "\r\033[K");
+	close(screen);
+}
+
+static void test_no_terminal(void **state)
+{
+	struct progress p;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	redirect(ends[1]);
+	progress_begin(&p, "prompt", 100, PROGRESS_COUNT, true);
+	p.begin_ns -= 3000000000u;
+	progress_update(&p, 50);
+	progress_end(&p);
+	restore();
+	assert_string_equal(received(ends[0]), "");
+	close(ends[0]);
+}
+
+static void test_not_wanted(void **state)
+{
+	struct progress p;
+	int screen, tty;
+
+	open_terminal(&screen, &tty);
+	redirect(tty);
+	progress_begin(&p, "prompt", 100, PROGRESS_COUNT, false);
+	p.begin_ns -= 3000000000u;
+	progress_update(&p, 50);
+	progress_end(&p);
+	restore();
+	assert_string_equal(received(screen), "");
+	close(screen);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_terminal),
+		cmocka_unit_test(test_erased),
+		cmocka_unit_test(test_no_terminal),
+		cmocka_unit_test(test_not_wanted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
