@@ -14,16 +14,33 @@
 
 #include "base/mem.h"
 
+/* One line whatever a message quotes: files and arguments may hold control characters. */
+static void print_error(const struct error *err)
+{
+	struct buf line = { 0 };
+
+	for (const char *p = err->msg; *p; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c < 0x20 || c == 0x7F)
+			buf_printf(&line, "\\x%02x", c);
+		else
+			buf_putc(&line, *p);
+	}
+	fprintf(stderr, "fathom: %s\n", line.data ? line.data : "");
+	buf_deinit(&line);
+}
+
 int cli_fail(const struct error *err)
 {
 	if (err->msg[0])
-		fprintf(stderr, "fathom: %s\n", err->msg);
+		print_error(err);
 	return CLI_FAIL;
 }
 
 int cli_usage_error(const struct error *err)
 {
-	fprintf(stderr, "fathom: %s\n", err->msg);
+	print_error(err);
 	return CLI_USAGE;
 }
 

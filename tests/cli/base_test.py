@@ -45,6 +45,10 @@ class Options(Case):
         self.fails("collect-env", "--", "--json", code=2, says="unexpected argument '--json'")
         self.fails("collect-env", "--" + "a" * 5000, code=2, says="unknown option")
 
+    def test_control_characters(self):
+        self.fails("x\ny", code=2, says="x\\x0ay")
+        self.fails("inspect", "/nowhere\x1b[31m", says="/nowhere\\x1b[31m")
+
     def test_switches(self):
         self.assertEqual(self.ok("collect-env", "--json")[0], "{")
         self.assertNotEqual(self.ok("collect-env", "--json", "--no-json")[0], "{")
