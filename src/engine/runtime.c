@@ -160,11 +160,24 @@ out_close:
 	return st;
 }
 
+/* What a process holds besides its weights. */
+static size_t rest_bytes(const struct runtime *rt, const struct model_config *c,
+	const struct runtime_options *o)
+{
+	struct kv_pool_config pool = pool_config(rt, c, o);
+	struct batch_limits limits = batch_limits(o, pool.n_blocks);
+	struct shard_plan whole = shard_plan_whole();
+
+	return kv_block_bytes(&pool) * pool.n_blocks +
+	       model_workspace_bytes(c, &whole, &limits, o->mtp && c->num_nextn_predict_layers);
+}
+
 enum status runtime_open_random(struct runtime *rt, const struct model_config *config,
 	enum weight_format format, uint64_t seed, const struct runtime_options *options,
 	struct error *err)
 {
 	struct weights_options wo = weights_options_default();
+	size_t rest;
 	enum status st;
 
 	*rt = (struct runtime){0};
@@ -173,6 +186,9 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	wo.progress = options->progress;
 	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));
+	rest = rest_bytes(rt, config, options);
+	wo.memory_limit_bytes = weights_memory_limit(&wo);
+	wo.memory_limit_bytes -= rest < wo.memory_limit_bytes ? rest : wo.memory_limit_bytes - 1;
 	TRY_GOTO(out_close, open_device(rt, options, err));
 	TRY_GOTO(out_close, weights_random(&rt->weights, config, format, seed, rt->kn, &wo, err));
 	TRY_GOTO(out_close, open_model(rt, options, err));

@@ -420,6 +420,58 @@ static enum status add_all(const struct scope *top, const struct weights_options
 	return OK;
 }
 
+/* Tensors of a layer that change no result: old checkpoints store RoPE's frequencies. */
+static bool is_known_extra(const char *name)
+{
+	return strstr(name, ".rotary_emb.inv_freq") != NULL;
+}
+
+/* The layer that a tensor belongs to; false when it belongs to none. */
+static bool layer_of(const char *name, unsigned long *layer)
+{
+	static const char prefix[] = "model.layers.";
+	char *end;
+
+	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+		return false;
+	*layer = strtoul(name + sizeof(prefix) - 1, &end, 10);
+	return *end == '.';
+}
+
+/*
+ * A layer's tensor that nothing asked for means that the configuration describes another model: fewer
+ * layers, no shared experts. A rank of several leaves tensors to the others.
+ */
+static enum status check_unused(const struct layout *l, struct error *err)
+{
+	const struct model_config *c = &l->w->config;
+	size_t n = safetensors_count(l->files);
+	const struct st_tensor *all = n ? safetensors_at(l->files, 0) : NULL;
+	bool *used = mem_alloc(n + 1);
+	enum status st = OK;
+
+	for (size_t i = 0; i < l->n_items; i++) {
+		used[l->items[i].src - all] = true;
+		if (l->items[i].scale)
+			used[l->items[i].scale - all] = true;
+	}
+	for (size_t i = 0; i < n && st == OK && l->w->plan.ep_size == 1; i++) {
+		unsigned long layer;
+
+		if (used[i] || is_known_extra(all[i].name) || !layer_of(all[i].name, &layer))
+			continue;
+		/* The MTP layer may be left out, and its copies of embedding and head always are. */
+		if (layer >= c->num_hidden_layers &&
+			layer < (unsigned long)c->num_hidden_layers + c->num_nextn_predict_layers)
+			continue;
+		st = error_set(err, E_FORMAT,
+			"%.80s: tensor %.70s has no place in the model that config.json describes",
+			safetensors_path(l->files, &all[i]), all[i].name);
+	}
+	free(used);
+	return st;
+}
+
 enum status layout_build(struct layout *l, const struct model_config *config,
 	const struct safetensors *files, enum weight_format format, const struct weights_options *options,
 	struct error *err)
@@ -435,6 +487,8 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 	l->w->plan = options->plan;
 	l->w->layers = mem_alloc(sizeof(*l->w->layers) * config->num_hidden_layers);
 	st = add_all(&top, options);
+	if (st == OK && files)
+		st = check_unused(l, err);
 	if (st != OK)
 		layout_deinit(l);
 	else
