@@ -4,8 +4,24 @@
 
 #include "cli/opt.h"
 
+extern const struct opt_table bench_model_table;
 extern const struct opt_table collect_env_table;
+extern const struct opt_table complete_table;
+extern const struct opt_table bench_tokenize_table;
+extern const struct opt_table detokenize_table;
+extern const struct opt_table inspect_table;
+extern const struct opt_table run_table;
+extern const struct opt_table tokenize_table;
+extern const struct opt_table verify_table;
 
+int cmd_bench_model(int argc, char **argv);
 int cmd_collect_env(int argc, char **argv);
+int cmd_complete(int argc, char **argv);
+int cmd_bench_tokenize(int argc, char **argv);
+int cmd_detokenize(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 #endif

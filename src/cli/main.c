@@ -10,6 +10,14 @@
 #include "cli/commands.h"
 
 const struct cli_command cli_commands[] = {
+	{ "run", &run_table, cmd_run },
+	{ "complete", &complete_table, cmd_complete },
+	{ "tokenize", &tokenize_table, cmd_tokenize },
+	{ "detokenize", &detokenize_table, cmd_detokenize },
+	{ "inspect", &inspect_table, cmd_inspect },
+	{ "verify", &verify_table, cmd_verify },
+	{ "bench model", &bench_model_table, cmd_bench_model },
+	{ "bench tokenize", &bench_tokenize_table, cmd_bench_tokenize },
 	{ "collect-env", &collect_env_table, cmd_collect_env },
 	{ NULL, NULL, NULL },
 };

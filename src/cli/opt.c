@@ -47,18 +47,23 @@ int opt_distance(const char *a, const char *b)
 	return row[n % 3][m];
 }
 
-/* i-th option of both lists, or NULL. */
-static const struct opt *opt_at(const struct opt_table *t, int i)
+static const struct opt *in_list(const struct opt *list, int *i)
 {
-	const struct opt *lists[2] = { t->opts, t->common };
-
-	for (int l = 0; l < 2; l++) {
-		for (const struct opt *o = lists[l]; o && o->name; o++) {
-			if (i-- == 0)
-				return o;
-		}
+	for (const struct opt *o = list; o && o->name; o++) {
+		if ((*i)-- == 0)
+			return o;
 	}
 	return NULL;
+}
+
+/* i-th option of all lists, or NULL. */
+static const struct opt *opt_at(const struct opt_table *t, int i)
+{
+	const struct opt *o = in_list(t->opts, &i);
+
+	for (const struct opt_list *l = t->common; !o && l && l->title; l++)
+		o = in_list(l->opts, &i);
+	return o;
 }
 
 static const struct opt *find_name(const struct opt_table *t, const char *name)
@@ -171,6 +176,21 @@ static enum status parse_list(struct opt_sizes *list, const struct opt *o, const
 	return OK;
 }
 
+static bool is_switch(const struct opt *o)
+{
+	return o->type == OPT_SWITCH || o->type == OPT_TRISTATE;
+}
+
+static void set_switch(const struct opt *o, void *values, bool on)
+{
+	void *at = (char *)values + o->offset;
+
+	if (o->type == OPT_SWITCH)
+		*(bool *)at = on;
+	else
+		*(int *)at = on;
+}
+
 static enum status store(const struct opt *o, const char *text, void *values, struct error *err)
 {
 	void *at = (char *)values + o->offset;
@@ -178,6 +198,7 @@ static enum status store(const struct opt *o, const char *text, void *values, st
 
 	switch (o->type) {
 	case OPT_SWITCH:
+	case OPT_TRISTATE:
 		return error_set(err, E_INVAL, "--%s: found a value '%.40s', expected none", o->name, text);
 	case OPT_INT:
 	case OPT_SIZE:
@@ -217,8 +238,8 @@ static enum status take_value(struct cursor *c, const struct opt *o, const char 
 		((struct opt_sizes *)(void *)((char *)values + o->offset))->n = 0;
 	if (inline_value)
 		return store(o, inline_value, values, err);
-	if (o->type == OPT_SWITCH) {
-		*(bool *)((char *)values + o->offset) = true;
+	if (is_switch(o)) {
+		set_switch(o, values, true);
 		return OK;
 	}
 	if (c->i >= c->argc)
@@ -245,11 +266,11 @@ static enum status take_long(struct cursor *c, const struct opt_table *t, const 
 	o = find_name(t, name);
 	if (!o && strncmp(name, "no-", 3) == 0) {
 		o = find_name(t, name + 3);
-		if (o && o->type == OPT_SWITCH) {
+		if (o && is_switch(o)) {
 			if (eq)
 				return error_set(err, E_INVAL, "--%s: found a value '%.40s', expected none", name,
 					eq + 1);
-			*(bool *)((char *)values + o->offset) = false;
+			set_switch(o, values, false);
 			return OK;
 		}
 		o = NULL;
@@ -360,8 +381,8 @@ static void put_option(struct buf *out, const struct opt *o)
 		buf_printf(out, "  -%c, --", o->letter);
 	else
 		buf_puts(out, "  --");
-	buf_printf(out, "%s%s", o->type == OPT_SWITCH ? "[no-]" : "", o->name);
-	if (o->type != OPT_SWITCH)
+	buf_printf(out, "%s%s", is_switch(o) ? "[no-]" : "", o->name);
+	if (!is_switch(o))
 		buf_printf(out, " %s", value ? value : "VALUE");
 	if (out->len - start < 30)
 		buf_printf(out, "%*s", (int)(30 - (out->len - start)), "");
@@ -383,9 +404,9 @@ void opt_help(struct buf *out, const struct opt_table *t)
 	for (const struct opt *o = t->opts; o && o->name; o++)
 		put_option(out, o);
 	buf_puts(out, "  -h, --help                  Show this text.\n");
-	if (t->common) {
-		buf_puts(out, "\nmodel and machine:\n");
-		for (const struct opt *o = t->common; o->name; o++)
+	for (const struct opt_list *l = t->common; l && l->title; l++) {
+		buf_printf(out, "\n%s:\n", l->title);
+		for (const struct opt *o = l->opts; o->name; o++)
 			put_option(out, o);
 	}
 }

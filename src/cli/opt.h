@@ -20,6 +20,7 @@
 
 enum opt_type {
 	OPT_SWITCH, /* bool; --name and --no-name */
+	OPT_TRISTATE, /* int: 1 for --name, 0 for --no-name, as preset when neither was given */
 	OPT_INT,    /* int64_t in [min, max] */
 	OPT_SIZE,   /* int64_t in [min, max] with a unit */
 	OPT_DOUBLE, /* double in [min, max], finite */
@@ -46,6 +47,12 @@ struct opt {
 	const char *help;  /* one or two sentences; the default is named here */
 };
 
+/* Options that several commands share. */
+struct opt_list {
+	const char *title; /* above them in --help */
+	const struct opt *opts; /* ends with a name of NULL */
+};
+
 struct opt_table {
 	const char *command;   /* "run" or "bench model" */
 	const char *arguments; /* "MODEL [PROMPT]" */
@@ -53,7 +60,7 @@ struct opt_table {
 	const char *details;   /* further lines for --help, or NULL */
 	int min_args, max_args; /* max_args -1: any number */
 	const struct opt *opts; /* ends with a name of NULL */
-	const struct opt *common; /* a second list, shared by commands, or NULL */
+	const struct opt_list *common; /* ends with a title of NULL; or NULL */
 };
 
 struct opt_result {

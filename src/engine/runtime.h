@@ -18,6 +18,16 @@
 #include "model/model.h"
 #include "weights/weights.h"
 
+/* What a process will hold, known before anything large is allocated. */
+struct runtime_budget {
+	size_t weights_bytes; /* packed */
+	size_t buffer_bytes;  /* while loading */
+	size_t cache_bytes;
+	uint64_t cache_tokens;
+	size_t workspace_bytes;
+	size_t limit_bytes;
+};
+
 struct runtime_options {
 	enum cpu_isa isa;    /* CPU_ISA_COUNT: the best supported */
 	int threads;         /* 0: one per core */
@@ -30,6 +40,9 @@ struct runtime_options {
 	uint32_t max_batch_tokens;
 	uint32_t max_outputs;        /* logits rows of one forward */
 	size_t memory_limit_bytes;   /* 0: the memory available to the process */
+	/* Called with the budget before the weights are read, when not NULL. */
+	void (*report)(void *arg, const struct runtime_budget *budget);
+	void *report_arg;
 };
 
 /* Best ISA, all cores, no MTP, blocks of 64 tokens, one sequence, chunks of 512, one output row. */
@@ -46,10 +59,10 @@ struct runtime {
 	uint32_t max_context_tokens;
 };
 
-/* Loads the checkpoint directory `dir`. Prints the memory budget to `budget` when not NULL. */
-struct buf;
+/* Loads the checkpoint directory `dir`. E_NOMEM, before anything is read, when the budget exceeds the
+ * limit. */
 enum status runtime_open(struct runtime *rt, const char *dir, const struct runtime_options *options,
-	struct buf *budget, struct error *err);
+	struct error *err);
 /* The same with random weights of a shape (bench model). */
 enum status runtime_open_random(struct runtime *rt, const struct model_config *config,
 	enum weight_format format, uint64_t seed, const struct runtime_options *options,

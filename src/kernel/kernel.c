@@ -11,22 +11,23 @@
 #endif
 
 #include "base/mem.h"
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 static const struct cpu_tier {
 	const struct gemm_ukernels *gemm;
 	const struct row_ukernels *row;
 	const struct mla_ukernels *mla;
 	const struct rope_ukernels *rope;
+	const struct peak_ukernels *peak;
 } tiers[CPU_ISA_COUNT] = {
 	[CPU_ISA_REF] = {&gemm_ukernels_ref, &row_ukernels_ref, &mla_ukernels_ref,
-		&rope_ukernels_ref},
+		&rope_ukernels_ref, &peak_ukernels_ref},
 	[CPU_ISA_AVX2] = {&gemm_ukernels_avx2, &row_ukernels_avx2, &mla_ukernels_avx2,
-		&rope_ukernels_avx2},
+		&rope_ukernels_avx2, &peak_ukernels_avx2},
 	[CPU_ISA_AVX512] = {&gemm_ukernels_avx512, &row_ukernels_avx512, &mla_ukernels_avx512,
-		&rope_ukernels_avx512},
+		&rope_ukernels_avx512, &peak_ukernels_avx512},
 	[CPU_ISA_AMX] = {&gemm_ukernels_amx, &row_ukernels_avx512, &mla_ukernels_amx,
-		&rope_ukernels_avx512},
+		&rope_ukernels_avx512, &peak_ukernels_amx},
 };
 
 enum status kernel_create(
@@ -46,6 +47,7 @@ enum status kernel_create(
 	kn->row = tier->row;
 	kn->mla = tier->mla;
 	kn->rope = tier->rope;
+	kn->peak = tier->peak;
 	TRY_GOTO(out_free, pool_create(&kn->pool, config->threads, config->pin, err));
 	kn->threads = pool_threads(kn->pool);
 	TRY_GOTO(out_pool, mem_map(&mem, sizeof(*kn->gemm_scratch) * (size_t)kn->threads,

@@ -16,10 +16,12 @@
 #include "base/error.h"
 #include "kernel/kernel.h"
 
+#define KV_MAX_BLOCK_TOKENS 1024u
+
 struct kv_pool_config {
 	uint32_t n_layers;     /* main layers and MTP layers */
 	uint32_t n_blocks;
-	uint32_t block_tokens; /* power of two, 1 .. 1024 */
+	uint32_t block_tokens; /* power of two, 1 .. KV_MAX_BLOCK_TOKENS */
 	uint32_t kv_lora;
 	uint32_t rope;
 };

@@ -13,6 +13,7 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,7 +33,8 @@ enum status model_create(struct model **out, const struct model_weights *weights
 void model_destroy(struct model *m);
 
 /* Bytes of the workspace that model_create will take. */
-size_t model_workspace_bytes(const struct model_config *config, const struct batch_limits *limits);
+size_t model_workspace_bytes(const struct model_config *config, const struct shard_plan *plan,
+	const struct batch_limits *limits, bool mtp);
 
 /* Results live in the model's workspace until its next forward. */
 struct model_output {

@@ -20,6 +20,10 @@
 
 #define CONFIG_MAX_ROPE 256
 #define CONFIG_MAX_EOS 8
+/* What the routing kernel takes (kernel/cpu/route.c, moe_combine.c). */
+#define CONFIG_MAX_EXPERTS 1024
+#define CONFIG_MAX_GROUPS 256
+#define CONFIG_MAX_TOP_K 64
 
 /* DeepSeek's own code gives these two norms the default epsilon of its RMSNorm class, whatever
  * rms_norm_eps says (q_a_layernorm, kv_a_layernorm). */

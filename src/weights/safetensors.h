@@ -38,7 +38,7 @@ size_t safetensors_count(const struct safetensors *s);
 const struct st_tensor *safetensors_at(const struct safetensors *s, size_t i);
 /* NULL when there is none. */
 const struct st_tensor *safetensors_find(const struct safetensors *s, const char *name);
-/* Path of the file that holds t, for messages. */
+/* The file that holds t, for messages: its path, or the end of it when that is long. */
 const char *safetensors_path(const struct safetensors *s, const struct st_tensor *t);
 
 /* Reads bytes [at, at + bytes) of a tensor's data; the range must lie inside (BUG_ON). */

@@ -72,6 +72,7 @@ struct model_weights {
 	struct weight lm_head;        /* [vocab, hidden] */
 	struct mtp_weights *mtp;      /* one, or NULL */
 	size_t bytes;                 /* all memory held */
+	void *map;                    /* owned: where everything above lies */
 };
 
 struct weights_options {
@@ -98,7 +99,10 @@ struct weights_budget {
 enum status weights_plan(struct weights_budget *out, const char *dir,
 	const struct weights_options *options, struct error *err);
 
-/* `kn` lends its threads: panels are packed by the thread that will read them. */
+/* Memory that a load may take: the option, else what the system has available. */
+size_t weights_memory_limit(const struct weights_options *options);
+
+/* `kn` lends its threads: packed memory is first touched by threads of the device that reads it. */
 enum status weights_load(struct model_weights **out, const char *dir, struct kernel *kn,
 	const struct weights_options *options, struct error *err);
 

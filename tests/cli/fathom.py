@@ -9,6 +9,9 @@ import unittest
 
 FATHOM = os.path.abspath(sys.argv[1])
 DATA = os.path.abspath(sys.argv[2])
+TOKENIZER = os.path.join(DATA, "deepseek-v3.1")  # tokenizer files only
+GOLDEN = os.path.join(DATA, "golden")  # tiny checkpoints with reference logits
+DEMO = os.path.join(DATA, "..", "..", "models", "demo")  # the model that ships
 
 
 def run(*args, stdin=b"", timeout=120, env=None):

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "emulate.h"
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 #include "noise.h"
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))

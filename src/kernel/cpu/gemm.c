@@ -11,7 +11,7 @@
 
 #include <stdatomic.h>
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 struct gemm_run {
 	struct kernel *kn;

@@ -2,7 +2,7 @@
  * Appends tokens to the latent cache: kernel_kv_write (kernel/kernel.h). A cached row is the normed
  * latent, the rotated key and zeros to a multiple of 64 bytes. Threads split the rows of the call.
  */
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 #include "kernel/cpu/mla.h"
 #include "kernel/cpu/rope.h"
 

@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 /* Softmax state of a group's lanes. */
 struct decode_state {

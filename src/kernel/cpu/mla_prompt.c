@@ -11,7 +11,7 @@
 
 #include <stdatomic.h>
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 #define PROMPT_KEYS 512u /* keys expanded at a time */
 

@@ -5,7 +5,7 @@
  * chosen experts; a node with one present child is that child. Ids ascend, so a stack suffices: two
  * neighbours meet at the node of the highest bit in which their ids differ, lower nodes first.
  */
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 #define COMBINE_CHUNK 256u  /* values summed at a time */
 #define COMBINE_MAX_K 64u   /* experts of a token at most */

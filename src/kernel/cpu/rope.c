@@ -4,7 +4,7 @@
  */
 #include "kernel/cpu/rope.h"
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 struct q_rope_job {
 	const struct q_rope_args *args;

@@ -4,7 +4,7 @@
  */
 #include <math.h>
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 #define ROUTE_MAX_EXPERTS 1024u
 #define ROUTE_MAX_GROUPS 256u

@@ -4,7 +4,7 @@
  */
 #include "kernel/cpu/row.h"
 
-#include "kernel/cpu/cpu.h"
+#include "kernel/cpu/device.h"
 
 struct embed_job {
 	struct kernel *kn;

@@ -107,6 +107,8 @@ static inline void amx_begin(void)
 		config[16 + 2 * i] = 64;
 		config[48 + i] = 16;
 	}
+	/* GCC takes the intrinsic to read eight bytes only and would drop the stores above. */
+	__asm__ volatile("" : : "r"(config) : "memory");
 	_tile_loadconfig(config);
 }
 

@@ -4,8 +4,8 @@
  * A driver checks sizes, splits an op over the pool and calls microkernels of the device's tier. A
  * microkernel knows pointers and strides. cpu/ukernels.inc lists the tiers and the products.
  */
-#ifndef KERNEL_CPU_CPU_H
-#define KERNEL_CPU_CPU_H
+#ifndef KERNEL_CPU_DEVICE_H
+#define KERNEL_CPU_DEVICE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "kernel/cpu/gemm.h"
 #include "kernel/cpu/mla.h"
+#include "kernel/cpu/peak.h"
 #include "kernel/cpu/rope.h"
 #include "kernel/cpu/row.h"
 #include "kernel/kernel.h"
@@ -36,6 +37,7 @@ struct kernel {
 	const struct row_ukernels *row;
 	const struct mla_ukernels *mla;
 	const struct rope_ukernels *rope;
+	const struct peak_ukernels *peak;
 	struct gemm_scratch *gemm_scratch; /* owned, [threads] */
 	struct kernel_limits limits;
 	struct kernel_scratch scratch;

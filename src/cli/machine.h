@@ -1,0 +1,40 @@
+/*
+ * Options of every command that computes with a model: ISA tier, threads, cache and memory.
+ *
+ * A command embeds struct machine_values as the FIRST member of its values and names a list of
+ * machine options in its table; machine_runtime_options() makes the engine's options of them.
+ */
+#ifndef CLI_MACHINE_H
+#define CLI_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "cli/opt.h"
+#include "engine/runtime.h"
+
+struct machine_values {
+	const char *isa;
+	int64_t threads;
+	bool pin;
+	int64_t block_size;
+	int64_t max_model_len;
+	int64_t max_num_batched_tokens;
+	int64_t memory_limit;
+	bool progress;
+};
+
+struct machine_values machine_defaults(void);
+
+extern const struct opt machine_opts[];
+/* The same, where --isa also takes "all". */
+extern const struct opt machine_opts_all[];
+
+/* CPU_ISA_COUNT for "auto". E_UNSUPPORTED when this machine lacks the tier. */
+enum status machine_isa(enum cpu_isa *out, const char *name, struct error *err);
+
+enum status machine_runtime_options(struct runtime_options *out, const struct machine_values *v,
+	struct error *err);
+
+#endif

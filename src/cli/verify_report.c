@@ -1,0 +1,176 @@
+/* The verdict on a result, as a table and as JSON (cli/verify.h). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "cli/jsonl.h"
+#include "cli/verify.h"
+
+/* The 90th percentile may be this many times the limit of the median. */
+#define TAIL 5
+
+static bool rows_failed(const struct row_stats *s, const char *what, double limit,
+	const struct verify_result *r, struct error *err)
+{
+	if (s->rows == 0)
+		return false;
+	if (s->used == 0)
+		error_set(err, E_FORMAT, "%s: %s: none of %u rows has a routing margin of %g or more",
+			cpu_isa_name(r->isa), what, s->rows, (double)VERIFY_MARGIN);
+	else if (!(s->median <= limit))
+		error_set(err, E_LIMIT, "%s: %s: median rms error %.4g, limit %g", cpu_isa_name(r->isa), what,
+			s->median, limit);
+	else if (!(s->p90 <= TAIL * limit))
+		error_set(err, E_LIMIT, "%s: %s: 90th percentile of the rms error %.4g, limit %g",
+			cpu_isa_name(r->isa), what, s->p90, TAIL * limit);
+	else
+		return false;
+	return true;
+}
+
+bool verify_failed(const struct verify_result *r, const struct verify_limits *limits, struct error *err)
+{
+	if (rows_failed(&r->main_all, "logits", limits->main, r, err) ||
+		rows_failed(&r->mtp_all, "MTP logits", limits->mtp, r, err))
+		return true;
+	if (r->greedy_same < r->greedy_clear)
+		error_set(err, E_LIMIT, "%s: %u of %u greedy tokens with a clear margin differ",
+			cpu_isa_name(r->isa), r->greedy_clear - r->greedy_same, r->greedy_clear);
+	else if (r->draft_same < r->draft_clear)
+		error_set(err, E_LIMIT, "%s: MTP draft %u is not the expected one", cpu_isa_name(r->isa),
+			r->draft_same);
+	else
+		return false;
+	return true;
+}
+
+static void put_row(struct buf *out, const struct verify_result *r, const char *what,
+	const struct row_stats *s)
+{
+	if (s->rows == 0)
+		return;
+	buf_printf(out, "%-7s %-12s %6u %6u", cpu_isa_name(r->isa), what, s->rows, s->used);
+	if (s->used)
+		buf_printf(out, " %9.5f %9.5f %9.5f %10.2e %7.1f %%", s->median, s->p90, s->max, s->kl,
+			s->argmax * 100);
+	buf_putc(out, '\n');
+}
+
+static void put_result(struct buf *out, const struct verify_report *rep, const struct verify_result *r)
+{
+	const struct golden *g = rep->golden;
+	char what[32];
+
+	for (uint32_t i = 0; i < g->n_prompts; i++) {
+		snprintf(what, sizeof(what), "prompt %u", i);
+		put_row(out, r, what, &r->main[i]);
+		snprintf(what, sizeof(what), "prompt %u MTP", i);
+		put_row(out, r, what, &r->mtp[i]);
+	}
+	put_row(out, r, "all", &r->main_all);
+	put_row(out, r, "all MTP", &r->mtp_all);
+	for (uint32_t l = 0; l < r->n_layers; l++)
+		buf_printf(out, "%-7s layer %-3u    relative error of the residual %.5f\n",
+			cpu_isa_name(r->isa), l, r->layers[l]);
+	if (g->n_greedy)
+		buf_printf(out, "%-7s greedy       %u tokens, the first %u as expected; %u with a clear "
+			"margin, %u of them as expected\n", cpu_isa_name(r->isa), g->n_greedy,
+			r->greedy_prefix, r->greedy_clear, r->greedy_same);
+	if (g->n_draft)
+		buf_printf(out, "%-7s MTP drafts   %u tokens, %u with a clear margin, %u as expected\n",
+			cpu_isa_name(r->isa), g->n_draft, r->draft_clear, r->draft_same);
+	if (rep->digest)
+		buf_printf(out, "%-7s digest       %016llx\n", cpu_isa_name(r->isa),
+			(unsigned long long)r->digest);
+}
+
+void verify_put_table(struct buf *out, const struct verify_report *rep,
+	const struct verify_result *results, uint32_t n)
+{
+	struct error err;
+
+	buf_printf(out, "%-7s %-12s %6s %6s %9s %9s %9s %10s %9s\n", "tier", "rows", "all", "used", "median",
+		"p90", "max", "KL", "argmax");
+	for (uint32_t i = 0; i < n; i++)
+		put_result(out, rep, &results[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		buf_printf(out, "%-7s %s (limit of the median %g", cpu_isa_name(results[i].isa),
+			verify_failed(&results[i], &rep->limits, &err) ? "FAILED" : "ok", rep->limits.main);
+		if (rep->limits.mtp != rep->limits.main)
+			buf_printf(out, ", MTP %g", rep->limits.mtp);
+		buf_puts(out, ")\n");
+	}
+}
+
+/* An infinite error, from a logit that is not finite, has no JSON number: null. */
+static void set_real(json_t *v, const char *key, double x)
+{
+	json_object_set_new(v, key, isfinite(x) ? json_real(x) : json_null());
+}
+
+static json_t *row_json(const struct row_stats *s)
+{
+	json_t *v = json_pack("{s:i, s:i}", "rows", (int)s->rows, "used", (int)s->used);
+
+	if (s->used == 0)
+		return v;
+	set_real(v, "median", s->median);
+	set_real(v, "p90", s->p90);
+	set_real(v, "max", s->max);
+	set_real(v, "kl", s->kl);
+	set_real(v, "argmax", s->argmax);
+	return v;
+}
+
+static json_t *result_json(const struct verify_report *rep, const struct verify_result *r)
+{
+	const struct golden *g = rep->golden;
+	json_t *v = json_object(), *prompts = json_array(), *layers = json_array();
+	struct error err;
+	char digest[20];
+	bool failed = verify_failed(r, &rep->limits, &err);
+
+	for (uint32_t i = 0; i < g->n_prompts; i++) {
+		json_t *p = row_json(&r->main[i]);
+
+		if (r->mtp[i].rows)
+			json_object_set_new(p, "mtp", row_json(&r->mtp[i]));
+		json_array_append_new(prompts, p);
+	}
+	for (uint32_t l = 0; l < r->n_layers; l++)
+		json_array_append_new(layers,
+			isfinite(r->layers[l]) ? json_real(r->layers[l]) : json_null());
+	snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)r->digest);
+	json_object_set_new(v, "isa", json_string(cpu_isa_name(r->isa)));
+	json_object_set_new(v, "threads", json_integer(r->threads));
+	json_object_set_new(v, "ok", json_boolean(!failed));
+	if (failed)
+		json_object_set_new(v, "reason", json_string(err.msg));
+	json_object_set_new(v, "prompts", prompts);
+	json_object_set_new(v, "all", row_json(&r->main_all));
+	if (r->mtp_all.rows)
+		json_object_set_new(v, "all_mtp", row_json(&r->mtp_all));
+	json_object_set_new(v, "greedy", json_pack("{s:i, s:i, s:i, s:i}", "tokens", (int)g->n_greedy,
+		"prefix", (int)r->greedy_prefix, "clear", (int)r->greedy_clear, "same", (int)r->greedy_same));
+	json_object_set_new(v, "drafts", json_pack("{s:i, s:i, s:i}", "tokens", (int)g->n_draft, "clear",
+		(int)r->draft_clear, "same", (int)r->draft_same));
+	if (r->n_layers)
+		json_object_set(v, "layers", layers);
+	json_decref(layers);
+	json_object_set_new(v, "digest", json_string(digest));
+	json_object_set_new(v, "seconds", json_real(r->seconds));
+	return v;
+}
+
+void verify_put_json(struct buf *out, const struct verify_report *rep,
+	const struct verify_result *results, uint32_t n)
+{
+	json_t *tiers = json_array();
+
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(tiers, result_json(rep, &results[i]));
+	json_put_pretty(out, json_pack("{s:s, s:s, s:f, s:f, s:o}", "model", rep->model, "golden",
+		rep->path, "limit", rep->limits.main, "mtp_limit", rep->limits.mtp, "tiers", tiers));
+}

@@ -1,0 +1,195 @@
+/*
+ * Opens what one process computes with (engine/runtime.h), in order: device, weights, cache pool,
+ * group, model. runtime_close() undoes it in reverse, from wherever opening stopped.
+ */
+#include "engine/runtime.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+#define DEFAULT_CONTEXT 8192u
+#define FEW_THREADS 16
+
+struct runtime_options runtime_options_default(void)
+{
+	return (struct runtime_options){
+		.isa = CPU_ISA_COUNT,
+		.pin = true,
+		.block_tokens = 64,
+		.max_seqs = 1,
+		.max_batch_tokens = 512,
+		.max_outputs = 1,
+	};
+}
+
+/* One sequence may not be longer than the positions that the model was made for. */
+static enum status choose_context(
+	struct runtime *rt, const struct runtime_options *o, uint32_t possible, struct error *err)
+{
+	uint32_t most = possible < DEFAULT_CONTEXT ? possible : DEFAULT_CONTEXT;
+
+	if (o->max_context_tokens > possible)
+		return error_set(err, E_INVAL,
+			"--max-model-len %u: the model has max_position_embeddings %u",
+			o->max_context_tokens, possible);
+	rt->max_context_tokens = o->max_context_tokens ? o->max_context_tokens : most;
+	return OK;
+}
+
+static struct kv_pool_config pool_config(
+	const struct runtime *rt, const struct model_config *c, const struct runtime_options *o)
+{
+	uint32_t per_seq = (rt->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
+	uint64_t blocks = (uint64_t)per_seq * o->max_seqs;
+
+	return (struct kv_pool_config){
+		.n_layers = c->num_hidden_layers + (o->mtp ? c->num_nextn_predict_layers : 0),
+		.n_blocks = blocks > INT32_MAX ? UINT32_MAX : (uint32_t)blocks,
+		.block_tokens = o->block_tokens,
+		.kv_lora = c->kv_lora_rank,
+		.rope = c->qk_rope_head_dim,
+	};
+}
+
+static struct batch_limits batch_limits(const struct runtime_options *o, uint32_t n_blocks)
+{
+	return (struct batch_limits){
+		.max_seqs = o->max_seqs,
+		.max_tokens = o->max_batch_tokens,
+		.max_blocks = n_blocks,
+		.max_outputs = o->max_outputs,
+	};
+}
+
+/* Everything that a process of this model will hold, against the limit. */
+static enum status check_budget(const struct runtime *rt, const struct model_config *c,
+	const struct weights_budget *need, const struct runtime_options *o, struct error *err)
+{
+	struct kv_pool_config pool = pool_config(rt, c, o);
+	struct batch_limits limits = batch_limits(o, pool.n_blocks);
+	struct shard_plan whole = shard_plan_whole();
+	struct runtime_budget b = {
+		.weights_bytes = need->packed_bytes,
+		.buffer_bytes = need->buffer_bytes,
+		.cache_bytes = kv_block_bytes(&pool) * pool.n_blocks,
+		.cache_tokens = (uint64_t)pool.n_blocks * pool.block_tokens,
+		.workspace_bytes = model_workspace_bytes(
+			c, &whole, &limits, o->mtp && c->num_nextn_predict_layers),
+		.limit_bytes = need->limit_bytes,
+	};
+	double total = (double)b.weights_bytes + (double)b.buffer_bytes + (double)b.cache_bytes +
+		       (double)b.workspace_bytes;
+
+	if (o->report)
+		o->report(o->report_arg, &b);
+	if (total > (double)b.limit_bytes)
+		return error_set(err, E_NOMEM,
+			"%.3g GB needed (weights %.3g, loading %.3g, cache of %llu tokens %.3g, workspace "
+			"%.3g), %.3g GB available: a smaller --max-model-len takes less",
+			total * 1e-9, (double)b.weights_bytes * 1e-9, (double)b.buffer_bytes * 1e-9,
+			(unsigned long long)b.cache_tokens, (double)b.cache_bytes * 1e-9,
+			(double)b.workspace_bytes * 1e-9, (double)b.limit_bytes * 1e-9);
+	return OK;
+}
+
+/* Everything after the weights. */
+static enum status open_model(struct runtime *rt, const struct runtime_options *o, struct error *err)
+{
+	struct kv_pool_config pool = pool_config(rt, &rt->weights->config, o);
+
+	rt->limits = batch_limits(o, pool.n_blocks);
+	rt->batch = mem_try_alloc(1, batch_bytes(&rt->limits));
+	if (!rt->batch)
+		return error_set(err, E_NOMEM, "no memory for a batch of %u tokens", o->max_batch_tokens);
+	TRY(kv_pool_create(&rt->pool, &pool, err));
+	TRY(comm_group_open_self(&rt->tp, err));
+	return model_create(&rt->model, rt->weights, rt->kn, rt->tp, rt->pool, &rt->limits,
+		rt->max_context_tokens, err);
+}
+
+static enum status check_options(const struct runtime_options *o, struct error *err)
+{
+	if (o->block_tokens == 0 || o->block_tokens > KV_MAX_BLOCK_TOKENS ||
+		(o->block_tokens & (o->block_tokens - 1)))
+		return error_set(err, E_INVAL, "--block-size %u: expected a power of two from 1 to %u",
+			o->block_tokens, KV_MAX_BLOCK_TOKENS);
+	/* More threads than cores only wait for each other's turns; a few are slow, many crawl. */
+	if (o->threads > FEW_THREADS && o->threads > cpu_cores_available())
+		return error_set(err, E_INVAL, "--threads %d: this process may use %d cores", o->threads,
+			cpu_cores_available());
+	BUG_ON(!o->max_seqs || !o->max_batch_tokens);
+	return OK;
+}
+
+static enum status open_device(struct runtime *rt, const struct runtime_options *o, struct error *err)
+{
+	struct kernel_config config = {
+		.isa = o->isa == CPU_ISA_COUNT ? cpu_isa_best() : o->isa,
+		.threads = o->threads,
+		.pin = o->pin,
+	};
+
+	return kernel_create(&rt->kn, &config, err);
+}
+
+enum status runtime_open(struct runtime *rt, const char *dir, const struct runtime_options *options,
+	struct error *err)
+{
+	struct weights_options wo = weights_options_default();
+	struct weights_budget need;
+	struct model_config config;
+	enum status st;
+
+	*rt = (struct runtime){0};
+	wo.mtp = options->mtp;
+	wo.memory_limit_bytes = options->memory_limit_bytes;
+	wo.progress = options->progress;
+	TRY(config_load(&config, dir, err));
+	TRY(choose_context(rt, options, config.max_position_embeddings, err));
+	TRY(check_options(options, err));
+	TRY(weights_plan(&need, dir, &wo, err));
+	TRY(check_budget(rt, &config, &need, options, err));
+	TRY_GOTO(out_close, open_device(rt, options, err));
+	TRY_GOTO(out_close, weights_load(&rt->weights, dir, rt->kn, &wo, err));
+	TRY_GOTO(out_close, open_model(rt, options, err));
+	return OK;
+
+out_close:
+	runtime_close(rt);
+	return st;
+}
+
+enum status runtime_open_random(struct runtime *rt, const struct model_config *config,
+	enum weight_format format, uint64_t seed, const struct runtime_options *options,
+	struct error *err)
+{
+	struct weights_options wo = weights_options_default();
+	enum status st;
+
+	*rt = (struct runtime){0};
+	wo.mtp = options->mtp;
+	wo.memory_limit_bytes = options->memory_limit_bytes;
+	wo.progress = options->progress;
+	TRY(check_options(options, err));
+	TRY(choose_context(rt, options, config->max_position_embeddings, err));
+	TRY_GOTO(out_close, open_device(rt, options, err));
+	TRY_GOTO(out_close, weights_random(&rt->weights, config, format, seed, rt->kn, &wo, err));
+	TRY_GOTO(out_close, open_model(rt, options, err));
+	return OK;
+
+out_close:
+	runtime_close(rt);
+	return st;
+}
+
+void runtime_close(struct runtime *rt)
+{
+	model_destroy(rt->model);
+	comm_group_close(rt->tp);
+	kv_pool_destroy(rt->pool);
+	free(rt->batch);
+	weights_destroy(rt->weights);
+	kernel_destroy(rt->kn);
+	*rt = (struct runtime){0};
+}

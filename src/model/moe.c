@@ -1,0 +1,202 @@
+/*
+ * The feed-forward half of a layer: a dense SwiGLU MLP, or routed experts with the shared one
+ * (spec: model, 3.5).
+ *
+ * The shared experts ride in the same task lists as the routed ones: two joins for all products.
+ * Tokens are grouped by expert with a counting sort; an expert's rows keep the tokens' order.
+ */
+#include "model/model_int.h"
+
+#include <string.h>
+
+/* x + pending -> norm -> ws.norm16, and ws.norm for a router. */
+static void norm_rows(struct model *m, const struct layer_weights *w, struct act *h)
+{
+	struct workspace *ws = &m->ws;
+
+	kernel_rmsnorm(m->kn, &(struct rmsnorm_args){
+		.x = ws->x,
+		.x_stride = m->d.hidden,
+		.add = m->pending,
+		.weight = w->post_attention_layernorm,
+		.eps = m->c->rms_norm_eps,
+		.rows = m->rows,
+		.n = m->d.hidden,
+		.out_f32 = w->is_moe ? ws->norm : NULL,
+		.out_act = h,
+	});
+	m->pending = NULL;
+}
+
+static void dense(struct model *m, const struct mlp_weights *w, struct act *h)
+{
+	struct workspace *ws = &m->ws;
+	struct act mid = act_view(ws->mid, ACT_BF16, m->rows, w->down.k);
+
+	kernel_gemm(m->kn,
+		&(struct gemm_job){.a = h, .m = m->rows, .w = w->gate_up, .epilogue = GEMM_SILU_MUL,
+			.out_act = &mid},
+		1);
+	kernel_gemm(m->kn,
+		&(struct gemm_job){.a = &mid, .m = m->rows, .w = w->down, .out_f32 = ws->part,
+			.out_stride = m->d.hidden},
+		1);
+}
+
+static void route(struct model *m, const struct layer_weights *w)
+{
+	struct workspace *ws = &m->ws;
+	const struct model_config *c = m->c;
+	struct act h = act_view(ws->norm, ACT_F32, m->rows, m->d.hidden);
+
+	kernel_gemm(m->kn,
+		&(struct gemm_job){.a = &h, .m = m->rows, .w = w->gate, .out_f32 = ws->router,
+			.out_stride = m->d.experts},
+		1);
+	kernel_route(m->kn, &(struct route_args){
+		.logits = ws->router,
+		.rows = m->rows,
+		.experts = m->d.experts,
+		.top_k = m->d.top_k,
+		.groups = c->n_group,
+		.top_groups = c->topk_group,
+		.score = c->scoring_func,
+		.group = c->group_score,
+		.renormalize = c->norm_topk_prob,
+		.scaling = c->routed_scaling_factor,
+		.bias = w->e_score_correction_bias,
+		.ids = ws->ids,
+		.gates = ws->gates,
+		.margin = ws->margin,
+	});
+	for (uint32_t i = 0; i < m->rows; i++)
+		ws->min_margin[i] = ws->margin[i] < ws->min_margin[i] ? ws->margin[i] : ws->min_margin[i];
+}
+
+/*
+ * Sorts the choices of tokens row0 .. row0 + rows - 1 by expert: ws.first, ws.gather (row of the batch
+ * for each row of expert_y) and ws.slot. Experts that another rank holds get no rows.
+ */
+static void group_by_expert(
+	struct model *m, const struct layer_weights *w, uint32_t row0, uint32_t rows)
+{
+	struct workspace *ws = &m->ws;
+	uint32_t k = m->d.top_k, n = rows * k, experts = m->d.experts, at = 0;
+	const int32_t *ids = ws->ids + (size_t)row0 * k;
+
+	memset(ws->first, 0, sizeof(*ws->first) * (experts + 1));
+	for (uint32_t i = 0; i < n; i++)
+		if (w->experts[ids[i]].down.n)
+			ws->first[ids[i]]++;
+	for (uint32_t e = 0; e < experts; e++) {
+		uint32_t count = ws->first[e];
+
+		m->experts_hit += count > 0;
+		ws->first[e] = at;
+		at += count;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		ws->slot[i] = -1;
+		if (w->experts[ids[i]].down.n) {
+			ws->slot[i] = (int32_t)ws->first[ids[i]]++;
+			ws->gather[ws->slot[i]] = (int32_t)(row0 + i / k);
+		}
+	}
+	/* Each entry has advanced to the beginning of the next one. */
+	memmove(ws->first + 1, ws->first, sizeof(*ws->first) * experts);
+	ws->first[0] = 0;
+}
+
+/* Gate and up of all experts with tokens, and of the shared one for the same rows. */
+static void experts_up(struct model *m, const struct layer_weights *w, struct act *h, uint32_t row0,
+	uint32_t rows)
+{
+	struct workspace *ws = &m->ws;
+	uint32_t total = ws->first[m->d.experts], n = 0;
+	struct act mid = act_view(ws->expert_mid, ACT_BF16, total, m->d.expert_width);
+	struct act shared_in = *h, shared_mid;
+
+	if (w->mlp.down.n) {
+		shared_in.data += row0 * h->stride_bytes;
+		shared_in.rows = rows;
+		shared_mid = act_view(ws->mid, ACT_BF16, rows, w->mlp.down.k);
+		ws->jobs[n++] = (struct gemm_job){.a = &shared_in, .m = rows, .w = w->mlp.gate_up,
+			.epilogue = GEMM_SILU_MUL, .out_act = &shared_mid};
+	}
+	for (uint32_t e = 0; e < m->d.experts; e++) {
+		uint32_t first = ws->first[e], count = ws->first[e + 1] - first;
+
+		if (count)
+			ws->jobs[n++] = (struct gemm_job){.a = h, .rows = ws->gather + first, .m = count,
+				.w = w->experts[e].gate_up, .epilogue = GEMM_SILU_MUL, .out_act = &mid,
+				.out_row0 = first};
+	}
+	kernel_gemm(m->kn, ws->jobs, n);
+}
+
+/* Their down projections: expert_y, and the shared expert's output in ws.part. */
+static void experts_down(
+	struct model *m, const struct layer_weights *w, uint32_t row0, uint32_t rows)
+{
+	struct workspace *ws = &m->ws;
+	uint32_t hidden = m->d.hidden, n = 0;
+	size_t stride = act_stride_bytes(ACT_BF16, m->d.expert_width);
+	struct act shared_mid;
+
+	if (w->mlp.down.n) {
+		shared_mid = act_view(ws->mid, ACT_BF16, rows, w->mlp.down.k);
+		ws->jobs[n++] = (struct gemm_job){.a = &shared_mid, .m = rows, .w = w->mlp.down,
+			.out_f32 = ws->part + (size_t)row0 * hidden, .out_stride = hidden};
+	}
+	for (uint32_t e = 0; e < m->d.experts; e++) {
+		uint32_t first = ws->first[e], count = ws->first[e + 1] - first;
+
+		if (!count)
+			continue;
+		ws->views[n] = act_view((uint8_t *)ws->expert_mid + first * stride, ACT_BF16, count,
+			m->d.expert_width);
+		ws->jobs[n] = (struct gemm_job){.a = &ws->views[n], .m = count, .w = w->experts[e].down,
+			.out_f32 = ws->expert_y + (size_t)first * hidden, .out_stride = hidden};
+		n++;
+	}
+	kernel_gemm(m->kn, ws->jobs, n);
+}
+
+static void experts(
+	struct model *m, const struct layer_weights *w, struct act *h, uint32_t row0, uint32_t rows)
+{
+	struct workspace *ws = &m->ws;
+	size_t at = (size_t)row0 * m->d.top_k;
+	float *out = ws->part + (size_t)row0 * m->d.hidden;
+
+	group_by_expert(m, w, row0, rows);
+	experts_up(m, w, h, row0, rows);
+	experts_down(m, w, row0, rows);
+	kernel_moe_combine(m->kn, &(struct moe_combine_args){
+		.out = out,
+		.shared = w->mlp.down.n ? out : NULL,
+		.y = ws->expert_y,
+		.slot = ws->slot,
+		.ids = ws->ids + at,
+		.gates = ws->gates + at,
+		.rows = rows,
+		.top_k = m->d.top_k,
+		.experts = m->d.experts,
+		.hidden = m->d.hidden,
+	});
+}
+
+void mlp_forward(struct model *m, const struct layer_weights *w)
+{
+	struct act h = act_view(m->ws.norm16, ACT_BF16, m->rows, m->d.hidden);
+
+	norm_rows(m, w, &h);
+	if (!w->is_moe) {
+		dense(m, &w->mlp, &h);
+		return;
+	}
+	route(m, w);
+	for (uint32_t row0 = 0; row0 < m->rows; row0 += MODEL_MOE_ROWS)
+		experts(m, w, &h, row0,
+			m->rows - row0 < MODEL_MOE_ROWS ? m->rows - row0 : MODEL_MOE_ROWS);
+}

@@ -1,0 +1,215 @@
+/*
+ * Conversations to prompts (text/chat.h): normalize the messages, render the model's template, mark
+ * where text came from the messages.
+ *
+ * Normalization (chat_normalize.c) works on a deep copy; the caller's JSON never changes.
+ */
+#include "text/chat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/chat_normalize.h"
+#include "text/jinja.h"
+
+#define MAX_VARS 8
+
+struct chat_template {
+	struct jinja_template *jinja;
+};
+
+enum status chat_template_compile(
+	struct chat_template **out, const char *source, const char *what, struct error *err)
+{
+	struct jinja_template *jinja;
+
+	TRY(jinja_compile(&jinja, source, strlen(source), what, err));
+	*out = mem_alloc(sizeof(**out));
+	(*out)->jinja = jinja;
+	return OK;
+}
+
+void chat_template_destroy(struct chat_template *t)
+{
+	if (!t)
+		return;
+	jinja_destroy(t->jinja);
+	free(t);
+}
+
+/* Variables of one rendering; all values are owned. */
+struct vars {
+	struct jinja_var *v; /* owned */
+	size_t n;
+};
+
+static void vars_add(struct vars *vars, const char *name, json_t *owned, bool marked)
+{
+	vars->v[vars->n++] = (struct jinja_var){name, owned, marked};
+}
+
+static json_t *text_or_empty(const char *s)
+{
+	return json_string(s ? s : "");
+}
+
+static void vars_init(struct vars *vars, const struct chat_input *in, json_t *messages,
+	const struct tokenizer_config *config)
+{
+	size_t extra = in->kwargs ? json_object_size(in->kwargs) : 0;
+	const char *name;
+	json_t *value;
+
+	*vars = (struct vars){.v = mem_alloc(sizeof(*vars->v) * (MAX_VARS + extra))};
+	vars_add(vars, "messages", json_incref(messages), in->literal_content);
+	vars_add(vars, "tools", in->tools ? json_incref(in->tools) : json_null(), in->literal_content);
+	vars_add(vars, "add_generation_prompt",
+		json_boolean(in->add_generation_prompt && !in->continue_final), false);
+	vars_add(vars, "thinking", json_boolean(in->thinking), false);
+	vars_add(vars, "enable_thinking", json_boolean(in->thinking), false);
+	vars_add(vars, "bos_token", text_or_empty(config->bos_token), false);
+	vars_add(vars, "eos_token", text_or_empty(config->eos_token), false);
+	if (!in->kwargs)
+		return;
+	/* A later variable of the same name would not win everywhere: replace it. */
+	json_object_foreach(in->kwargs, name, value) {
+		size_t i = 0;
+
+		while (i < vars->n && strcmp(vars->v[i].name, name) != 0)
+			i++;
+		if (i == vars->n) {
+			vars_add(vars, name, json_incref(value), in->literal_content);
+		} else {
+			json_decref(vars->v[i].value);
+			vars->v[i].value = json_incref(value);
+		}
+	}
+}
+
+static void vars_deinit(struct vars *vars)
+{
+	for (size_t i = 0; i < vars->n; i++)
+		json_decref(vars->v[i].value);
+	free(vars->v);
+}
+
+static size_t json_text_bytes(const json_t *v)
+{
+	return v ? json_dumpb(v, NULL, 0, JSON_ENCODE_ANY) : 0;
+}
+
+static void add_barrier(struct chat_prompt *p, size_t *cap, size_t at)
+{
+	p->barriers = mem_grow(p->barriers, cap, p->n_barriers + 1, sizeof(*p->barriers));
+	p->barriers[p->n_barriers++] = at;
+}
+
+/*
+ * A token may neither begin inside marked text nor reach into it: a barrier where a marked run begins,
+ * and one behind each marked byte that could begin a token.
+ */
+static void set_barriers(
+	struct chat_prompt *p, const struct jinja_output *made, const struct tokenizer *tok)
+{
+	const char *marks = made->marks.data;
+	size_t cap = 0, last = 0;
+
+	if (!made->marks.len)
+		return;
+	for (size_t i = 0; i < p->text.len; i++) {
+		if (!marks[i])
+			continue;
+		if (i > 0 && !marks[i - 1] && i > last)
+			add_barrier(p, &cap, last = i);
+		if (i + 1 < p->text.len && tokenizer_starts_added(tok, p->text.data[i]))
+			add_barrier(p, &cap, last = i + 1);
+	}
+}
+
+/* An open last message ends without the end token that the template puts behind it. */
+static enum status cut_eos(struct buf *text, const char *eos, struct error *err)
+{
+	size_t n = eos ? strlen(eos) : 0;
+
+	if (!n || text->len < n || memcmp(text->data + text->len - n, eos, n) != 0)
+		return error_set(err, E_UNSUPPORTED,
+			"the chat template does not end an assistant message with the end token: it cannot be "
+			"continued");
+	text->len -= n;
+	text->data[text->len] = 0;
+	return OK;
+}
+
+static enum status check_input(const struct chat_input *in, struct error *err)
+{
+	const char *role;
+	json_t *last;
+
+	if (!json_is_array(in->messages))
+		return error_set(err, E_INVAL, "messages: found %s, expected an array",
+			in->messages ? "another type" : "nothing");
+	if (in->tools && !json_is_array(in->tools) && !json_is_null(in->tools))
+		return error_set(err, E_INVAL, "tools: expected an array");
+	if (in->kwargs && !json_is_object(in->kwargs))
+		return error_set(err, E_INVAL, "chat_template_kwargs: expected an object");
+	if (!in->continue_final)
+		return OK;
+	last = json_array_get(in->messages, json_array_size(in->messages) - 1);
+	role = json_string_value(json_object_get(last, "role"));
+	if (!role || strcmp(role, "assistant") != 0)
+		return error_set(err, E_INVAL,
+			"the last message has role %.20s: only an assistant's can be continued",
+			role ? role : "none");
+	return OK;
+}
+
+enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
+	const struct tokenizer *tok, const struct chat_input *in, struct error *err)
+{
+	const struct tokenizer_config *config = tokenizer_config_of(tok);
+	struct jinja_output made = {0};
+	struct jinja_limits limits;
+	struct vars vars;
+	json_t *messages;
+	enum status st;
+
+	*out = (struct chat_prompt){0};
+	TRY(check_input(in, err));
+	if (in->as_is)
+		messages = json_incref(in->messages);
+	else
+		TRY(chat_normalize(&messages, in->messages, in->continue_final, err));
+	vars_init(&vars, in, messages, config);
+	limits = jinja_limits_for(json_text_bytes(messages) + json_text_bytes(in->tools) +
+				  json_text_bytes(in->kwargs));
+	TRY_GOTO(out_vars, jinja_render(&made, t->jinja, vars.v, vars.n, &limits, err));
+	if (in->continue_final)
+		TRY_GOTO(out_made, cut_eos(&made.text, config->eos_token, err));
+	out->text = made.text;
+	made.text = (struct buf){0};
+	if (in->literal_content)
+		set_barriers(out, &made, tok);
+out_made:
+	jinja_output_deinit(&made);
+out_vars:
+	vars_deinit(&vars);
+	json_decref(messages);
+	return st;
+}
+
+void chat_prompt_deinit(struct chat_prompt *p)
+{
+	buf_deinit(&p->text);
+	free(p->barriers);
+	*p = (struct chat_prompt){0};
+}
+
+enum status chat_encode(struct token_buf *out, const struct chat_prompt *p,
+	const struct tokenizer *tok, struct tokenizer_scratch *sc, struct error *err)
+{
+	if (!p->text.len)
+		return OK;
+	return tokenizer_encode_barred(
+		tok, sc, p->text.data, p->text.len, p->barriers, p->n_barriers, out, err);
+}

@@ -1,0 +1,34 @@
+/* Damaged and changed copies of checkpoints, in a temporary directory. */
+#ifndef TESTS_UNIT_WEIGHTS_CASE_H
+#define TESTS_UNIT_WEIGHTS_CASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weights/safetensors.h"
+
+/* A tensor on its way from one file to the other. */
+struct case_tensor {
+	char name[160];
+	char dtype[16];
+	uint32_t rank;
+	uint64_t shape[SAFETENSORS_MAX_RANK];
+	uint8_t *data; /* malloc'd */
+	size_t bytes;
+};
+
+/* Changes t; returns 0 to leave it out. */
+typedef int case_edit_fn(struct case_tensor *t, const void *arg);
+
+/* Makes a directory for one test; case_dir() is its path. For cmocka's setup and teardown. */
+int case_setup(void **state);
+int case_teardown(void **state);
+const char *case_dir(void);
+
+void case_write_file(const char *name, const void *data, size_t bytes);
+
+/* Writes the tensors of a golden checkpoint as model.safetensors, with its config.json. `extra` (may be
+ * NULL) is one more tensor. */
+void case_copy(const char *golden, case_edit_fn *edit, const void *arg, const struct case_tensor *extra);
+
+#endif
