@@ -129,7 +129,6 @@ static enum status exec_for(struct jinja_run *r, const struct jinja_node *n)
 	}
 	TRY(jinja_alloc(r, &loop, 1, sizeof(*loop)));
 	loop->items = items;
-	loop->depth0 = r->loops++;
 	for (; loop->index0 < items->n; loop->index0++) {
 		TRY(jinja_charge(r, 1));
 		r->scope->n = 0; /* what an iteration sets ends with it */
@@ -142,7 +141,6 @@ static enum status exec_for(struct jinja_run *r, const struct jinja_node *n)
 		r->flow = JINJA_FLOW_NONE;
 	}
 	r->flow = JINJA_FLOW_NONE;
-	r->loops--;
 	r->scope = outer;
 	return OK;
 }
@@ -274,16 +272,13 @@ enum status jinja_call_macro(struct jinja_run *r, const struct jinja_macro *m,
 	const struct jinja_args *args, struct jinja_value *out)
 {
 	struct jinja_scope *outer = r->scope;
-	unsigned loops = r->loops;
 
 	TRY(jinja_enter(r));
 	r->scope = m->scope;
-	r->loops = 0;
 	TRY(jinja_scope_push(r));
 	TRY(bind_macro(r, m->node, args));
 	TRY(capture(r, &m->node->body, out));
 	r->scope = outer;
-	r->loops = loops;
 	jinja_leave(r);
 	return OK;
 }

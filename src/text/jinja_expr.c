@@ -45,9 +45,9 @@ static struct jinja_value loop_attr(const struct jinja_loop *l, const struct jin
 	if (name_is(name, "length"))
 		return jinja_int(n);
 	if (name_is(name, "depth"))
-		return jinja_int(l->depth0 + 1);
+		return jinja_int(1); /* only a recursive loop has more */
 	if (name_is(name, "depth0"))
-		return jinja_int(l->depth0);
+		return jinja_int(0);
 	if (name_is(name, "previtem"))
 		return loop_item(l, l->index0 - 1, name);
 	if (name_is(name, "nextitem"))
@@ -108,7 +108,7 @@ enum status jinja_getitem(struct jinja_run *r, struct jinja_value *out, struct j
 
 	if (v.type == JINJA_UNDEFINED)
 		return undefined_access(r, v);
-	if (v.type == JINJA_DICT) {
+	if (v.type == JINJA_DICT && jinja_is_key(key)) {
 		TRY(jinja_dict_find(r, &found, v.dict, key));
 		if (found) {
 			*out = *found;
@@ -224,15 +224,20 @@ static enum status eval_compare(
 static enum status eval_concat(
 	struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
 {
-	struct jinja_sb sb = {.run = r};
-	struct jinja_value v;
+	struct jinja_value all = {.type = JINJA_STRING, .str = &(struct jinja_str){.s = ""}}, v;
+	struct jinja_str s;
 	size_t i;
 
 	for (i = 0; i < n->n_kids; i++) {
 		TRY(jinja_eval(r, n->kids[i], &v));
-		TRY(jinja_print(&sb, v));
+		TRY(jinja_to_str(r, v, &s));
+		if (i)
+			TRY(jinja_str_append(r, &all, all.str, s));
+		else
+			TRY(jinja_str_new(r, &all, s));
 	}
-	return jinja_sb_value(&sb, out);
+	*out = all;
+	return OK;
 }
 
 static enum status eval_sign(

@@ -44,7 +44,7 @@ static enum status f_escape(struct jinja_run *r, struct jinja_value v, const str
 		const char *hit = s.s[i] ? strchr(special, s.s[i]) : NULL;
 
 		if (hit)
-			TRY(jinja_sb_puts(&sb, entity[hit - special]));
+			TRY(jinja_sb_put_as(&sb, s, i, entity[hit - special]));
 		else
 			TRY(jinja_sb_put(&sb, jinja_str_sub(s, i, i + 1)));
 	}

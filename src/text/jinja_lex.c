@@ -233,6 +233,8 @@ static enum status lex_number(struct lexer *l, size_t start)
 	if (base != 10)
 		return lex_int(l, start, digits_end(l, start + 2, base), base);
 	end = digits_end(l, start, 10);
+	if (start && l->s[start - 1] == '.') /* x.1.0 is two subscripts */
+		return lex_int(l, start, end, 10);
 	if (end + 1 < l->len && l->s[end] == '.' && is_digit(l->s[end + 1])) {
 		real = true;
 		end = digits_end(l, end + 1, 10);

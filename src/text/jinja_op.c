@@ -146,14 +146,10 @@ static enum status repeat(
 static enum status concat(
 	struct jinja_run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *out)
 {
-	struct jinja_sb sb = {.run = r};
 	size_t i;
 
-	if (a.type == JINJA_STRING) {
-		TRY(jinja_sb_put(&sb, *a.str));
-		TRY(jinja_sb_put(&sb, *b.str));
-		return jinja_sb_value(&sb, out);
-	}
+	if (a.type == JINJA_STRING)
+		return jinja_str_append(r, out, a.str, *b.str);
 	TRY(jinja_list_new(r, out, a.list->n + b.list->n));
 	out->list->tuple = a.list->tuple;
 	for (i = 0; i < a.list->n; i++)

@@ -49,19 +49,6 @@ void jinja_format_float(double f, char dst[JINJA_FLOAT_BYTES])
 	}
 }
 
-/* Appends clean text in place of bytes whose mark is that of the byte at i. */
-static enum status put_as(struct jinja_sb *sb, struct jinja_str s, size_t i, const char *text)
-{
-	uint8_t mark[16];
-	struct jinja_str one = {.s = text, .len = strlen(text)};
-
-	if (s.mark) {
-		memset(mark, s.mark[i], sizeof(mark));
-		one.mark = mark;
-	}
-	return jinja_sb_put(sb, one);
-}
-
 static enum status repr_str(struct jinja_sb *sb, struct jinja_str s)
 {
 	const char *quote = "'";
@@ -86,7 +73,7 @@ static enum status repr_str(struct jinja_sb *sb, struct jinja_str s)
 			snprintf(text, sizeof(text),
 				cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
 		TRY(jinja_sb_put(sb, jinja_str_sub(s, done, i)));
-		TRY(put_as(sb, s, i, text));
+		TRY(jinja_sb_put_as(sb, s, i, text));
 		done = i + n;
 	}
 	TRY(jinja_sb_put(sb, jinja_str_sub(s, done, s.len)));
@@ -214,7 +201,7 @@ static enum status json_str(struct json_form *f, struct jinja_str s)
 		hit = cp && cp < 128 ? strchr(plain, (int)cp) : NULL;
 		if (hit)
 			snprintf(text, sizeof(text), "\\%c", letters[hit - plain]);
-		else if (cp < 0x20 || (f->ascii && cp > 126 && cp < 0x10000 && cp != 127))
+		else if (cp < 0x20 || (f->ascii && cp > 126 && cp < 0x10000))
 			snprintf(text, sizeof(text), "\\u%04x", cp);
 		else if (f->ascii && cp >= 0x10000)
 			snprintf(text, sizeof(text), "\\u%04x\\u%04x", 0xD7C0 + (cp >> 10),
@@ -222,7 +209,7 @@ static enum status json_str(struct json_form *f, struct jinja_str s)
 		else
 			continue;
 		TRY(jinja_sb_put(f->sb, jinja_str_sub(s, done, i)));
-		TRY(put_as(f->sb, s, i, text));
+		TRY(jinja_sb_put_as(f->sb, s, i, text));
 		done = i + n;
 	}
 	TRY(jinja_sb_put(f->sb, jinja_str_sub(s, done, s.len)));

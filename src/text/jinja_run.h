@@ -33,7 +33,6 @@ struct jinja_run {
 	struct jinja_limits limits;
 	size_t steps;
 	unsigned depth;
-	unsigned loops; /* for loops around the current statement */
 	uint32_t line;
 	enum jinja_flow flow;
 	struct jinja_sb *out; /* where output goes */

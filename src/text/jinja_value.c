@@ -130,16 +130,20 @@ static enum status dict_append(
 	return OK;
 }
 
+bool jinja_is_key(struct jinja_value v)
+{
+	return v.type != JINJA_DICT && (v.type != JINJA_LIST || v.list->tuple);
+}
+
 enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	const struct jinja_dict *d, struct jinja_value key)
 {
 	size_t i;
 
 	*out = NULL;
-	if (key.type == JINJA_LIST && !key.list->tuple)
-		return jinja_fail(r, E_INVAL, "a list cannot be a key of a dict");
-	if (key.type == JINJA_DICT)
-		return jinja_fail(r, E_INVAL, "a dict cannot be a key of a dict");
+	if (!jinja_is_key(key))
+		return jinja_fail(
+			r, E_INVAL, "a %s cannot be a key of a dict", jinja_type_name(key));
 	TRY(jinja_charge(r, d->n / 8 + 1));
 	for (i = 0; i < d->n; i++) {
 		bool same;

@@ -15,6 +15,7 @@
 struct jinja_run;
 struct jinja_node;
 struct jinja_scope;
+struct jinja_sb;
 
 enum jinja_type {
 	JINJA_UNDEFINED,
@@ -36,6 +37,10 @@ struct jinja_str {
 	const char *s;
 	const uint8_t *mark; /* [len], or NULL: nothing is marked. See jinja.h */
 	size_t len;
+	/* NULL, or a builder that this text was the whole of: while it still is, text may be
+	 * appended in place, so that templates which collect a text piece by piece take linear time
+	 * and memory. */
+	struct jinja_sb *sb;
 };
 
 struct jinja_value {
@@ -74,7 +79,6 @@ struct jinja_dict {
 struct jinja_loop {
 	const struct jinja_list *items;
 	size_t index0;
-	unsigned depth0;
 	struct jinja_value *changed; /* last argument list of loop.changed() */
 };
 
@@ -146,6 +150,8 @@ enum status jinja_dict_new(struct jinja_run *r, struct jinja_value *out, enum ji
 /* Adds or replaces. */
 enum status jinja_dict_set(struct jinja_run *r, struct jinja_dict *d, struct jinja_value key,
 	struct jinja_value value);
+/* A list or dict cannot be a key; looking for one is an error. */
+bool jinja_is_key(struct jinja_value v);
 /* NULL in *out: no such key. */
 enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	const struct jinja_dict *d, struct jinja_value key);
