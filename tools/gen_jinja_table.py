@@ -56,6 +56,24 @@ def run(env, template):
     return row
 
 
+def conversations(env, data):
+    """Whole templates over whole conversations: rows of {"file", "input", "expected" or "error"}."""
+    for path in jinja_cases.TEMPLATES:
+        with open(os.path.join(data, path), encoding="utf-8") as source:
+            text = source.read()
+        compiled = env.from_string(json.loads(text)["chat_template"] if path.endswith(".json") else text)
+        for case in jinja_cases.CONVERSATIONS:
+            variables = dict({"tools": None, "add_generation_prompt": True, "thinking": False}, **case)
+            row = {"file": path, "input": variables}
+            try:
+                row["expected"] = compiled.render(
+                    bos_token=jinja_cases.BOS, eos_token=jinja_cases.EOS, enable_thinking=variables["thinking"],
+                    **dict(variables, **variables.get("kwargs", {})))
+            except Exception as e:
+                row["error"] = "%s: %s" % (type(e).__name__, e)
+            yield row
+
+
 def main(folder):
     assert jinja2.__version__ == "3.1.6", jinja2.__version__
     env = environment()
@@ -67,6 +85,9 @@ def main(folder):
             for template in cases:
                 out.write(json.dumps(run(env, template), ensure_ascii=False) + "\n")
             print(name, len(cases))
+    with open(os.path.join(folder, "conversations.jsonl"), "w", encoding="utf-8") as out:
+        for row in conversations(env, os.path.dirname(os.path.abspath(folder))):
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

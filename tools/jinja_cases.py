@@ -663,3 +663,52 @@ ALL = {
     "expressions": ["{{ %s }}" % line for line in EXPRESSIONS.strip().split("\n")],
     "statements": STATEMENTS,
 }
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+
+# Under tests/data; of a .json the chat_template.
+TEMPLATES = [
+    "deepseek-v3.1/chat_template.jinja", "deepseek-v3.1/chat_template.tools.jinja",
+    "deepseek-v3.1/tokenizer_config.V3.json", "deepseek-v3.1/tokenizer_config.R1-2025-03.json",
+    "deepseek-v3.1/tokenizer_config.json", "templates/kimi_like.jinja", "templates/moonlight_like.jinja",
+]
+
+
+def call(name, arguments, **more):
+    return dict({"type": "function", "function": {"name": name, "arguments": arguments}}, **more)
+
+
+USER = {"role": "user", "content": "What is 2+2?"}
+TOOLS = [{"type": "function", "function": {
+    "name": "add", "description": "Adds numbers: a < b & \"c\" 中",
+    "parameters": {"type": "object", "properties": {"a": {"type": "number", "default": 0.1}, "b": {"enum": [1, 2.0, None]}},
+                   "required": ["a", "b"], "additionalProperties": False}}}]
+
+CONVERSATIONS = [
+    {"messages": [USER]},
+    {"messages": [USER], "thinking": True},
+    {"messages": [USER], "add_generation_prompt": False},
+    {"messages": [{"role": "system", "content": " Be brief. \n"}, USER]},
+    {"messages": [{"role": "system", "content": "A"}, {"role": "system", "content": "B"}, USER]},
+    {"messages": [USER, {"role": "assistant", "content": "<think>\nsum\n</think>\n\nFour."}, {"role": "user", "content": " 你好 😀 "}]},
+    {"messages": [USER, {"role": "assistant", "content": "4"}], "add_generation_prompt": False},
+    {"messages": [USER, {"role": "assistant", "content": "4", "prefix": True}], "thinking": True},
+    {"messages": [USER], "tools": TOOLS},
+    {"messages": [USER], "tools": []},
+    {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call("add", '{"a": 2, "b": 2}', id="c1")]},
+                  {"role": "tool", "tool_call_id": "c1", "content": "4"}], "tools": TOOLS},
+    {"messages": [USER, {"role": "assistant", "content": "Let me see.", "tool_calls": [
+        call("add", '{"a": 1}', id="c1"), call("sub", '{}', id="c2")]},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"}, {"role": "tool", "tool_call_id": "c2", "content": "2"},
+        {"role": "assistant", "content": "Done."}, {"role": "user", "content": "ok"}]},
+    {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call("add", {"a": 0.1, "b": [True, None]})]}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, "b"]}]},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "url": "x"}]}]},
+    {"messages": [{"role": "user", "name": "Ann", "content": "hi"}], "kwargs": {"bot_name": "Bo"}},
+    {"messages": [USER, {"role": "assistant", "content": "x", "reasoning_content": " because "}], "add_generation_prompt": False},
+    {"messages": [{"role": "assistant", "content": "first"}, USER]},
+    {"messages": [{"role": "developer", "content": "D"}, USER]},
+    {"messages": [USER, USER]},
+    {"messages": [USER, {"role": "assistant", "content": None}]},
+    {"messages": []},
+]

@@ -196,7 +196,7 @@ static const struct {
 		"line 1: "},
 	{"{% for a in range(100000) %}some text that is not short some text that is not short some text "
 	 "that is not short some text that is not short some text that is not short some text that is "
-	 "not short{% endfor %}",
+	 "not short, nor is this{% endfor %}",
 		"output of more than"},
 	{"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion of more than"},
 	{"{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('abc') }}", "line 1: "},
