@@ -6,13 +6,13 @@
 
 #define BASE_STEPS ((size_t)20 << 20)
 #define BASE_MEMORY ((size_t)64 << 20)
-#define BASE_OUTPUT ((size_t)16 << 20)
+#define BASE_OUTPUT ((size_t)8 << 20)
 
 struct jinja_limits jinja_limits_for(size_t input_bytes)
 {
 	return (struct jinja_limits){.steps = BASE_STEPS + 16 * input_bytes,
 		.memory_bytes = BASE_MEMORY + 64 * input_bytes,
-		.output_bytes = BASE_OUTPUT + 8 * input_bytes};
+		.output_bytes = BASE_OUTPUT + 4 * input_bytes};
 }
 
 static enum status assign(struct jinja_run *r, const struct jinja_node *target, struct jinja_value v)
