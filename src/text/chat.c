@@ -74,7 +74,8 @@ static void vars_init(struct vars *vars, const struct chat_input *in, json_t *me
 	vars_add(vars, "eos_token", text_or_empty(config->eos_token), false);
 	if (!in->kwargs)
 		return;
-	json_object_foreach(in->kwargs, name, value) {
+	json_object_foreach(in->kwargs, name, value)
+	{
 		size_t i = 0;
 
 		while (i < vars->n && strcmp(vars->v[i].name, name) != 0)
@@ -106,8 +107,8 @@ static void add_barrier(struct chat_prompt *p, size_t *cap, size_t at)
 }
 
 /*
- * A token may neither begin inside marked text nor reach into it: a barrier where a marked run begins,
- * and one behind each marked byte that could begin a token.
+ * A token may neither begin inside marked text nor reach into it: a barrier where a marked run
+ * begins, and one behind each marked byte that could begin a token.
  */
 static void set_barriers(
 	struct chat_prompt *p, const struct jinja_output *made, const struct tokenizer *tok)
@@ -147,7 +148,8 @@ static enum status cut_end(struct buf *text, json_t *message, const char *eos, s
 		at = content.len ? jinja_str_rfind(all, content, all.len) : SIZE_MAX;
 		if (at == SIZE_MAX)
 			return error_set(err, E_UNSUPPORTED,
-				"the last message cannot be continued: the chat template puts neither the "
+				"the last message cannot be continued: the chat template puts "
+				"neither the "
 				"end token nor this message's content at the end");
 		text->len = at + content.len;
 	}
@@ -169,7 +171,8 @@ static enum status check_kwargs(json_t *kwargs, struct error *err)
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (json_object_get(kwargs, own[i]))
 			return error_set(err, E_INVAL,
-				"chat_template_kwargs.%s: cannot be set here, the request does", own[i]);
+				"chat_template_kwargs.%s: cannot be set here, the request does",
+				own[i]);
 	return OK;
 }
 
@@ -230,13 +233,13 @@ enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
 	TRY(check_input(in, err));
 	TRY(prepare(&messages, &tools, in, err));
 	vars_init(&vars, in, messages, tools, config);
-	limits = jinja_limits_for(json_text_bytes(messages) + json_text_bytes(tools) +
-				  json_text_bytes(in->kwargs));
+	limits = jinja_limits_for(
+		json_text_bytes(messages) + json_text_bytes(tools) + json_text_bytes(in->kwargs));
 	TRY_GOTO(out, jinja_render(&made, t->jinja, vars.v, vars.n, &limits, err));
 	if (in->continue_final)
-		TRY_GOTO(out, cut_end(&made.text,
-				      json_array_get(messages, json_array_size(messages) - 1),
-				      config->eos_token, err));
+		TRY_GOTO(out,
+			cut_end(&made.text, json_array_get(messages, json_array_size(messages) - 1),
+				config->eos_token, err));
 	*out = (struct chat_prompt){.text = made.text};
 	made.text = (struct buf){0};
 	if (in->literal_content)

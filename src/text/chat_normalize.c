@@ -36,18 +36,21 @@ static bool is_role(const json_t *m, const char *role)
 }
 
 /* The text of content[j], a string or {"type": "text", "text": ...}. */
-static enum status part_text(const json_t *part, size_t i, size_t j, const json_t **text, struct error *err)
+static enum status part_text(
+	const json_t *part, size_t i, size_t j, const json_t **text, struct error *err)
 {
 	const char *type = json_string_value(json_object_get(part, "type"));
 
 	*text = json_is_string(part) ? part : json_object_get(part, "text");
 	if (type && strcmp(type, "text") != 0)
 		return error_set(err, E_UNSUPPORTED,
-			"messages[%zu].content[%zu].type: %.40s is not supported, expected text", i, j, type);
+			"messages[%zu].content[%zu].type: %.40s is not supported, expected text", i,
+			j, type);
 	if (!json_is_string(*text))
 		return error_set(err, E_INVAL,
 			"messages[%zu].content[%zu]: found no text, expected {\"type\": \"text\", "
-			"\"text\": ...}", i, j);
+			"\"text\": ...}",
+			i, j);
 	return OK;
 }
 
@@ -61,8 +64,9 @@ static enum status flatten_content(json_t *m, size_t i, struct error *err)
 	if (!json_is_array(content)) {
 		if (content && !json_is_null(content) && !json_is_string(content))
 			return error_set(err, E_INVAL,
-				"messages[%zu].content: found %s, expected a string or an array of parts", i,
-				json_type_name(content));
+				"messages[%zu].content: found %s, expected a string or an array of "
+				"parts",
+				i, json_type_name(content));
 		return OK;
 	}
 	for (size_t j = 0; j < json_array_size(content); j++) {
@@ -105,12 +109,12 @@ static enum status fix_tool_call(json_t *call, size_t i, size_t j, struct error 
 
 	if (!json_is_object(function))
 		return error_set(err, E_INVAL,
-			"messages[%zu].tool_calls[%zu].function: found %s, expected an object", i, j,
-			json_type_name(function));
+			"messages[%zu].tool_calls[%zu].function: found %s, expected an object", i,
+			j, json_type_name(function));
 	if (!json_is_string(json_object_get(function, "name")))
 		return error_set(err, E_INVAL,
-			"messages[%zu].tool_calls[%zu].function.name: found %s, expected a string", i, j,
-			json_type_name(json_object_get(function, "name")));
+			"messages[%zu].tool_calls[%zu].function.name: found %s, expected a string",
+			i, j, json_type_name(json_object_get(function, "name")));
 	if (!json_object_get(call, "type"))
 		json_object_set_new(call, "type", json_string("function"));
 	arguments = json_object_get(function, "arguments");
@@ -136,7 +140,8 @@ static enum status fix_tool_calls(json_t *m, size_t i, struct error *err)
 		return OK;
 	}
 	if (!json_is_array(calls))
-		return error_set(err, E_INVAL, "messages[%zu].tool_calls: found %s, expected an array", i,
+		return error_set(err, E_INVAL,
+			"messages[%zu].tool_calls: found %s, expected an array", i,
 			json_type_name(calls));
 	for (size_t j = 0; j < json_array_size(calls); j++)
 		TRY(fix_tool_call(json_array_get(calls, j), i, j, err));
@@ -160,7 +165,8 @@ static void drop_reasoning(json_t *m)
 	}
 }
 
-/* Templates add content to text, so it must be there; beside tool calls they ask whether it is none. */
+/* Templates add content to text, so it must be there; beside tool calls they ask whether it is
+ * none. */
 static void fill_content(json_t *m)
 {
 	json_t *content = json_object_get(m, "content");
@@ -212,8 +218,8 @@ static void sort_tool_run(json_t *messages, size_t first, size_t n, const json_t
 		const char *id = json_string_value(json_object_get(m, "tool_call_id"));
 		json_t *call = id ? json_object_get(by_id, id) : NULL;
 
-		run[i] = (struct answer){json_incref(m),
-			call ? (size_t)json_integer_value(call) : SIZE_MAX, i};
+		run[i] = (struct answer){
+			json_incref(m), call ? (size_t)json_integer_value(call) : SIZE_MAX, i};
 	}
 	qsort(run, n, sizeof(*run), compare_answers);
 	for (size_t i = 0; i < n; i++)
@@ -229,7 +235,8 @@ static void sort_tool_messages(json_t *messages)
 	for (size_t i = 0; i < n; i += 1 + run) {
 		const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
 
-		for (run = 0; i + 1 + run < n && is_role(json_array_get(messages, i + 1 + run), "tool");)
+		for (run = 0;
+			i + 1 + run < n && is_role(json_array_get(messages, i + 1 + run), "tool");)
 			run++;
 		if (json_is_array(calls) && run > 1)
 			sort_tool_run(messages, i + 1, run, calls);
@@ -256,7 +263,8 @@ enum status chat_normalize(
 	if (!copy)
 		return error_set(err, E_NOMEM, "messages: no memory for a copy");
 	for (size_t i = 0; i < n; i++)
-		if (fix_message(json_array_get(copy, i), i, continue_final && i + 1 == n, err) != OK) {
+		if (fix_message(json_array_get(copy, i), i, continue_final && i + 1 == n, err) !=
+			OK) {
 			json_decref(copy);
 			return err->code;
 		}

@@ -15,7 +15,8 @@ struct jinja_limits jinja_limits_for(size_t input_bytes)
 		.output_bytes = BASE_OUTPUT + 4 * input_bytes};
 }
 
-static enum status assign(struct jinja_run *r, const struct jinja_node *target, struct jinja_value v)
+static enum status assign(
+	struct jinja_run *r, const struct jinja_node *target, struct jinja_value v)
 {
 	const struct jinja_list *items;
 	struct jinja_value ns, *key;
@@ -36,8 +37,8 @@ static enum status assign(struct jinja_run *r, const struct jinja_node *target, 
 	default:
 		TRY(jinja_iterate(r, &items, v));
 		if (items->n != target->n_kids)
-			return jinja_fail(r, E_INVAL, "%zu values for %zu names", items->n,
-				target->n_kids);
+			return jinja_fail(
+				r, E_INVAL, "%zu values for %zu names", items->n, target->n_kids);
 		for (i = 0; i < items->n; i++)
 			TRY(assign(r, target->kids[i], items->items[i]));
 		return OK;
@@ -72,8 +73,8 @@ static enum status capture_inner(
 }
 
 /* A filter chain on text: its innermost filter has no operand. */
-static enum status run_filters(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value v, struct jinja_value *out)
+static enum status run_filters(struct jinja_run *r, const struct jinja_node *n,
+	struct jinja_value v, struct jinja_value *out)
 {
 	struct jinja_args args = {.names = n->kid_names, .n = n->n_kids};
 	size_t i;
@@ -179,8 +180,7 @@ static enum status exec_macro(struct jinja_run *r, const struct jinja_node *n)
 	TRY(jinja_alloc(r, &m, 1, sizeof(*m)));
 	m->node = n;
 	m->scope = r->scope;
-	return jinja_scope_set(
-		r, n->name, (struct jinja_value){.type = JINJA_MACRO, .macro = m});
+	return jinja_scope_set(r, n->name, (struct jinja_value){.type = JINJA_MACRO, .macro = m});
 }
 
 static enum status exec_node(struct jinja_run *r, const struct jinja_node *n)

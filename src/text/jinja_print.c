@@ -65,13 +65,18 @@ static enum status repr_str(struct jinja_sb *sb, struct jinja_str s)
 			snprintf(text, sizeof(text), "\\%c", (int)cp);
 		else if (cp == '\n' || cp == '\r' || cp == '\t')
 			snprintf(text, sizeof(text), "\\%c",
-				cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
+				cp == '\n'   ? 'n'
+				: cp == '\r' ? 'r'
+					     : 't');
 		else if (cp == ' ' ||
-			(unicode_class_of(cp) & (UNI_L | UNI_M | UNI_N | UNI_P | UNI_S)))
+			 (unicode_class_of(cp) & (UNI_L | UNI_M | UNI_N | UNI_P | UNI_S)))
 			continue;
 		else
 			snprintf(text, sizeof(text),
-				cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+				cp < 0x100     ? "\\x%02x"
+				: cp < 0x10000 ? "\\u%04x"
+					       : "\\U%08x",
+				cp);
 		TRY(jinja_sb_put(sb, jinja_str_sub(s, done, i)));
 		TRY(jinja_sb_put_as(sb, s, i, text));
 		done = i + n;
@@ -326,8 +331,9 @@ static enum status json_value(struct json_form *f, struct jinja_value v, unsigne
 		break;
 	case JINJA_FLOAT:
 		if (isnan(v.f) || isinf(v.f))
-			TRY(jinja_sb_puts(
-				f->sb, isnan(v.f) ? "NaN" : v.f < 0 ? "-Infinity" : "Infinity"));
+			TRY(jinja_sb_puts(f->sb, isnan(v.f) ? "NaN"
+						 : v.f < 0  ? "-Infinity"
+							    : "Infinity"));
 		else
 			TRY(jinja_repr(f->sb, v));
 		break;
@@ -344,8 +350,8 @@ static enum status json_value(struct json_form *f, struct jinja_value v, unsigne
 		TRY(json_dict(f, v.dict, level));
 		break;
 	default:
-		return jinja_fail(
-			r, E_INVAL, "tojson: a value of type %s has no JSON form", jinja_type_name(v));
+		return jinja_fail(r, E_INVAL, "tojson: a value of type %s has no JSON form",
+			jinja_type_name(v));
 	}
 	jinja_leave(r);
 	return OK;
@@ -355,9 +361,8 @@ enum status jinja_to_json(struct jinja_run *r, struct jinja_value *out, struct j
 	const struct jinja_args *args)
 {
 	struct jinja_sb sb = {.run = r};
-	struct json_form f = {.sb = &sb,
-		.item_sep = {.s = ", ", .len = 2},
-		.key_sep = {.s = ": ", .len = 2}};
+	struct json_form f = {
+		.sb = &sb, .item_sep = {.s = ", ", .len = 2}, .key_sep = {.s = ": ", .len = 2}};
 	struct jinja_value a[4], blank;
 	int64_t n;
 

@@ -25,8 +25,8 @@ enum status jinja_alloc(struct jinja_run *r, void *out, size_t count, size_t byt
 
 	memcpy(out, &mem, sizeof(mem)); /* out is the address of a pointer of any type */
 	if (!mem)
-		return jinja_fail(r, E_LIMIT, "more than %zu bytes of memory needed",
-			r->limits.memory_bytes);
+		return jinja_fail(
+			r, E_LIMIT, "more than %zu bytes of memory needed", r->limits.memory_bytes);
 	return OK;
 }
 

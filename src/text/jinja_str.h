@@ -45,8 +45,8 @@ enum jinja_case { JINJA_UPPER, JINJA_LOWER };
 /* Appends s with its case changed. */
 enum status jinja_sb_put_case(struct jinja_sb *sb, struct jinja_str s, enum jinja_case c);
 /* a followed by b. */
-enum status jinja_str_append(
-	struct jinja_run *r, struct jinja_value *out, const struct jinja_str *a, struct jinja_str b);
+enum status jinja_str_append(struct jinja_run *r, struct jinja_value *out,
+	const struct jinja_str *a, struct jinja_str b);
 /* At most max replacements; max < 0: all. */
 enum status jinja_str_replace(struct jinja_run *r, struct jinja_value *out, struct jinja_str s,
 	struct jinja_str old, struct jinja_str new, int64_t max);

@@ -157,7 +157,8 @@ enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	const struct jinja_dict *d, struct jinja_value key);
 
 enum status jinja_equal(struct jinja_run *r, bool *out, struct jinja_value a, struct jinja_value b);
-/* Order as in Python; an error for types that have none. *out < 0, 0, > 0; 2: not comparable (NaN). */
+/* Order as in Python; an error for types that have none. *out < 0, 0, > 0; 2: not comparable (NaN).
+ */
 enum status jinja_order(struct jinja_run *r, int *out, struct jinja_value a, struct jinja_value b);
 /* Whether `container` holds v. */
 enum status jinja_contains(
@@ -165,6 +166,7 @@ enum status jinja_contains(
 /* The values that a loop over v sees. */
 enum status jinja_iterate(struct jinja_run *r, const struct jinja_list **out, struct jinja_value v);
 
-enum status jinja_from_json(struct jinja_run *r, struct jinja_value *out, json_t *json, bool marked);
+enum status jinja_from_json(
+	struct jinja_run *r, struct jinja_value *out, json_t *json, bool marked);
 
 #endif

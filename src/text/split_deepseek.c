@@ -121,8 +121,8 @@ static inline size_t cjk_run_end(const struct scan *s, size_t i, uint8_t any)
 /*
  * End of the first piece of the CJK run at i, whose first code point has class c and length n. The
  * third expression cuts such a run again, for not all of it are letters: U+30FB, U+30A0, U+309B and
- * U+309C are signs, U+3040, U+3097 and U+3098 are unassigned, and the last of several unassigned ones
- * goes with the letters that follow.
+ * U+309C are signs, U+3040, U+3097 and U+3098 are unassigned, and the last of several unassigned
+ * ones goes with the letters that follow.
  */
 static size_t cjk_end(const struct scan *s, size_t i, uint8_t c, unsigned n)
 {

@@ -1,7 +1,7 @@
 /*
  * Speed of encoding on one core: 10 MB of mixed text (English, Chinese, code, digits, emoji) from a
- * fixed seed, by the hand-written scanner and by PCRE2; then single words of 0.5 and 1 MB of one kind,
- * whose time ratio tells how time grows (2: linear).
+ * fixed seed, by the hand-written scanner and by PCRE2; then single words of 0.5 and 1 MB of one
+ * kind, whose time ratio tells how time grows (2: linear).
  *
  * Usage: tokenize_bench MODEL_DIR
  */
@@ -19,14 +19,17 @@
 #define WORD_BYTES ((size_t)1 << 20)
 #define RUNS 5
 
-static const char *const english[] = {"the", "of", "and", "to", "in", "that", "is", "was", "for", "model",
-	"attention", "however", "their", "government", "between", "through", "international", "development",
-	"knowledge", "language", "understanding", "because", "different", "Number", "People", "I'm", "don't",
-	"first", "would", "about", "which", "there", "these", "system", "water", "simple", "question"};
-static const char *const code[] = {"for (int i = 0; i < n; i++) {\n", "\treturn self.weights[i] * x\n",
-	"#include <stdio.h>\n", "if err != nil {\n\t\treturn err\n\t}\n", "    def forward(self, x):\n",
-	"const result = await fetch(`/api/v1/${id}`);\n", "std::vector<std::string> names;\n", "}\n\n",
-	"SELECT name, COUNT(*) FROM users GROUP BY 1;\n", "// TODO: check_bounds(a[i], \"max\");\n"};
+static const char *const english[] = {"the", "of", "and", "to", "in", "that", "is", "was", "for",
+	"model", "attention", "however", "their", "government", "between", "through",
+	"international", "development", "knowledge", "language", "understanding", "because",
+	"different", "Number", "People", "I'm", "don't", "first", "would", "about", "which",
+	"there", "these", "system", "water", "simple", "question"};
+static const char *const code[] = {"for (int i = 0; i < n; i++) {\n",
+	"\treturn self.weights[i] * x\n", "#include <stdio.h>\n",
+	"if err != nil {\n\t\treturn err\n\t}\n", "    def forward(self, x):\n",
+	"const result = await fetch(`/api/v1/${id}`);\n", "std::vector<std::string> names;\n",
+	"}\n\n", "SELECT name, COUNT(*) FROM users GROUP BY 1;\n",
+	"// TODO: check_bounds(a[i], \"max\");\n"};
 static const char *const emoji[] = {"😀", "👍🏽", "🇩🇪", "👨‍👩‍👧", "❤️", "🎉"};
 
 #define PICK(list, r) ((list)[(r) % (sizeof(list) / sizeof((list)[0]))])
@@ -40,8 +43,9 @@ static uint64_t zipf(uint64_t r, double n)
 /* One of 60000 words: frequent ones from the list, the others built of syllables. */
 static void put_word_of_rank(struct buf *b, uint64_t rank)
 {
-	static const char *const syllables[] = {"con", "ter", "ing", "ment", "al", "pre", "so", "li", "tion",
-		"er", "un", "ra", "ble", "de", "mar", "ish", "qu", "o", "st", "vi", "ka", "the", "ly"};
+	static const char *const syllables[] = {"con", "ter", "ing", "ment", "al", "pre", "so",
+		"li", "tion", "er", "un", "ra", "ble", "de", "mar", "ish", "qu", "o", "st", "vi",
+		"ka", "the", "ly"};
 	uint64_t r = random_u64(3, rank), n = 1 + r % 4;
 
 	if (rank < sizeof(english) / sizeof(english[0])) {
@@ -55,7 +59,8 @@ static void put_word_of_rank(struct buf *b, uint64_t rank)
 /* A stretch of one kind. */
 static void put_stretch(struct buf *b, uint64_t *counter)
 {
-	uint64_t kind = random_u64(7, (*counter)++) % 10, n = 4 + random_u64(7, (*counter)++) % 40, r;
+	uint64_t kind = random_u64(7, (*counter)++) % 10, n = 4 + random_u64(7, (*counter)++) % 40,
+		 r;
 
 	for (; n; n--) {
 		r = random_u64(7, (*counter)++);
@@ -78,8 +83,8 @@ static void put_stretch(struct buf *b, uint64_t *counter)
 }
 
 /* Best seconds of some runs, each with an empty cache of pieces; exits on failure. */
-static double measure(
-	const struct tokenizer *tok, const struct buf *text, size_t len, unsigned flags, size_t *n_ids)
+static double measure(const struct tokenizer *tok, const struct buf *text, size_t len,
+	unsigned flags, size_t *n_ids)
 {
 	double best = 1e9;
 	int i;
@@ -149,7 +154,8 @@ int main(int argc, char **argv)
 	while (text.len < TEXT_BYTES)
 		put_stretch(&text, &counter);
 	scanner = measure(tok, &text, text.len, TOKENIZER_PARSE_ADDED, &n_ids);
-	plain = measure(tok, &text, text.len, TOKENIZER_PARSE_ADDED | TOKENIZER_PLAIN_SPLIT, &n_plain);
+	plain = measure(
+		tok, &text, text.len, TOKENIZER_PARSE_ADDED | TOKENIZER_PLAIN_SPLIT, &n_plain);
 	printf("mixed text, %.1f MB, %zu tokens\n", (double)text.len * 1e-6, n_ids);
 	printf("  scanner %7.1f MB/s\n", (double)text.len * 1e-6 / scanner);
 	printf("  PCRE2   %7.1f MB/s, %.2f times slower\n", (double)text.len * 1e-6 / plain,

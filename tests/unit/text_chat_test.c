@@ -1,6 +1,6 @@
 /*
- * Conversations to prompts: every golden line of DeepSeek-V3.1, whole templates of the family against
- * Jinja2, what normalization cures, errors, continuation, literal content.
+ * Conversations to prompts: every golden line of DeepSeek-V3.1, whole templates of the family
+ * against Jinja2, what normalization cures, errors, continuation, literal content.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,7 +118,8 @@ static void check_golden(json_t *line, int no)
 	json_t *open = json_object_get(line, "rendered_continue");
 	struct chat_input in = {.messages = json_object_get(line, "messages"),
 		.tools = json_is_array(tools) ? tools : NULL,
-		.add_generation_prompt = json_is_true(json_object_get(line, "add_generation_prompt")),
+		.add_generation_prompt =
+			json_is_true(json_object_get(line, "add_generation_prompt")),
 		.thinking = json_is_true(json_object_get(line, "thinking")),
 		.as_is = true};
 	struct chat_prompt p = {0};
@@ -155,7 +156,8 @@ static void check_normalized(json_t *line, int no)
 	json_t *tools = json_object_get(line, "tools"), *m;
 	struct chat_input in = {.messages = json_object_get(line, "messages"),
 		.tools = json_is_array(tools) ? tools : NULL,
-		.add_generation_prompt = json_is_true(json_object_get(line, "add_generation_prompt")),
+		.add_generation_prompt =
+			json_is_true(json_object_get(line, "add_generation_prompt")),
 		.thinking = json_is_true(json_object_get(line, "thinking"))};
 	json_t *before = json_deep_copy(in.messages);
 	struct chat_prompt p = {0};
@@ -171,7 +173,7 @@ static void check_normalized(json_t *line, int no)
 		const char *content = json_string_value(json_object_get(m, "content"));
 
 		cured |= content && strstr(content, "</think>") &&
-			strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0;
+			 strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0;
 	}
 	if (!json_object_get(line, "quirk") && !cured)
 		expect_text(&p, json_object_get(line, "rendered"), "normalized line", no);
@@ -261,8 +263,8 @@ static const struct {
 	 "'tool_calls':[{'id':'1','function':{'name':'f','arguments':'{}'}}]},"
 	 "{'role':'tool','tool_call_id':'1','content':'o'},"
 	 "{'role':'assistant','content':'<think>s</think>d','reasoning_content':'t'}]",
-		BOS U "x" A "</think>c" CALLS CALL "f" SEP "{}" CALL_END CALLS_END EOS OUT "o" OUT_END
-		    "d" EOS},
+		BOS U "x" A "</think>c" CALLS CALL "f" SEP "{}" CALL_END CALLS_END EOS OUT
+		      "o" OUT_END "d" EOS},
 	/* results out of order, one that answers nothing */
 	{"[{'role':'user','content':'x'},{'role':'assistant','content':null,'tool_calls':["
 	 "{'id':'1','function':{'name':'f','arguments':'{}'}},"
@@ -270,15 +272,16 @@ static const struct {
 	 "{'role':'tool','tool_call_id':'9','content':'lost'},"
 	 "{'role':'tool','tool_call_id':'2','content':'two'},"
 	 "{'role':'tool','tool_call_id':'1','content':'one'}]",
-		BOS U "x" A "</think>" CALLS CALL "f" SEP "{}" CALL_END CALL "g" SEP "{}" CALL_END
-			CALLS_END EOS OUT "one" OUT_END OUT "two" OUT_END OUT "lost" OUT_END},
+		BOS U "x" A "</think>" CALLS CALL "f" SEP "{}" CALL_END CALL "g" SEP
+		      "{}" CALL_END CALLS_END EOS OUT "one" OUT_END OUT "two" OUT_END OUT
+		      "lost" OUT_END},
 	/* arguments as an object, or not there */
 	{"[{'role':'user','content':'x'},{'role':'assistant','content':'','tool_calls':["
 	 "{'function':{'name':'f','arguments':{'b':0.1,'a':['é',null,true,2.0]}}},"
 	 "{'function':{'name':'g'}}]}]",
 		BOS U "x" A "</think>" CALLS CALL "f" SEP
-		    "{\"b\": 0.1, \"a\": [\"é\", null, true, 2.0]}" CALL_END CALL "g" SEP "{}" CALL_END
-		    CALLS_END EOS},
+		      "{\"b\": 0.1, \"a\": [\"é\", null, true, 2.0]}" CALL_END CALL "g" SEP
+		      "{}" CALL_END CALLS_END EOS},
 };
 
 /* JSON with single quotes. */
@@ -309,8 +312,8 @@ static void test_cures(void **state)
 		if (chat_render(&p, official, tok, &in, &err) != OK)
 			fail_msg("%s: %s", cures[i].messages, err.msg);
 		if (strcmp(p.text.data, cures[i].want) != 0)
-			fail_msg("%s\n  got      '%s'\n  expected '%s'", cures[i].messages, p.text.data,
-				cures[i].want);
+			fail_msg("%s\n  got      '%s'\n  expected '%s'", cures[i].messages,
+				p.text.data, cures[i].want);
 		chat_prompt_deinit(&p);
 		json_decref(in.messages);
 	}
@@ -325,10 +328,11 @@ static void test_older_templates(void **state)
 		"{'id':'2','function':{'name':'g','arguments':{}}}]},"
 		"{'role':'tool','tool_call_id':'2','content':'two'},"
 		"{'role':'tool','tool_call_id':'1','content':'one'}]";
-	static const char format[] = BOS U "x" A CALLS CALL "function" SEP "f\n```json\n{\"a\": 1}\n```" CALL_END
-		"\n" CALL "function" SEP "g\n```json\n{}\n```" CALL_END CALLS_END EOS
-		"<｜tool▁outputs▁begin｜>" OUT "one" OUT_END "%s" OUT "two" OUT_END
-		"<｜tool▁outputs▁end｜>";
+	static const char format[] =
+		BOS U "x" A CALLS CALL "function" SEP "f\n```json\n{\"a\": 1}\n```" CALL_END
+		      "\n" CALL "function" SEP "g\n```json\n{}\n```" CALL_END CALLS_END EOS
+		      "<｜tool▁outputs▁begin｜>" OUT "one" OUT_END "%s" OUT "two" OUT_END
+		      "<｜tool▁outputs▁end｜>";
 	struct chat_input in = {.messages = parse(messages), .add_generation_prompt = true};
 	struct chat_template *const both[] = {v3, r1};
 	char want[2000];
@@ -361,9 +365,11 @@ static const struct {
 	{"[{'role':'user','content':[{'type':'image_url'}]}]", NULL, NULL,
 		"messages[0].content[0].type: image_url is not supported, expected text"},
 	{"[{'role':'user','content':[{'type':'text','text':5}]}]", NULL, NULL,
-		"messages[0].content[0]: found no text, expected {\"type\": \"text\", \"text\": ...}"},
+		"messages[0].content[0]: found no text, expected {\"type\": \"text\", \"text\": "
+		"...}"},
 	{"[{'role':'user','content':[7]}]", NULL, NULL,
-		"messages[0].content[0]: found no text, expected {\"type\": \"text\", \"text\": ...}"},
+		"messages[0].content[0]: found no text, expected {\"type\": \"text\", \"text\": "
+		"...}"},
 	{"[{'role':'assistant','tool_calls':{}}]", NULL, NULL,
 		"messages[0].tool_calls: found object, expected an array"},
 	{"[{'role':'assistant','tool_calls':[3]}]", NULL, NULL,
@@ -392,8 +398,8 @@ static void test_wrong(void **state)
 		enum status st = chat_render(&p, official, tok, &in, &err);
 
 		if ((st != E_INVAL && st != E_UNSUPPORTED) || strcmp(err.msg, wrong[i].msg) != 0)
-			fail_msg("%s: %d %s\n  expected %s", wrong[i].messages, st, st ? err.msg : "",
-				wrong[i].msg);
+			fail_msg("%s: %d %s\n  expected %s", wrong[i].messages, st,
+				st ? err.msg : "", wrong[i].msg);
 		json_decref(in.messages);
 		json_decref(in.tools);
 		json_decref(in.kwargs);
@@ -403,17 +409,19 @@ static void test_wrong(void **state)
 /* Any JSON at all: an error or a prompt, never worse. */
 static void test_any_json(void **state)
 {
-	static const char *const odd[] = {"null", "true", "0", "-1.5", "''", "'x'", "[]", "[[]]", "{}",
-		"{'type':'text'}", "[null]", "[{'type':'text','text':null}]", "{'function':null}",
-		"[{'function':{'name':'f','arguments':[[[]]]}}]", "'\\u0000<think>\\ud83d\\ude00'"};
-	static const char *const keys[] = {"role", "content", "tool_calls", "tool_call_id", "name", "prefix",
-		"reasoning_content"};
+	static const char *const odd[] = {"null", "true", "0", "-1.5", "''", "'x'", "[]", "[[]]",
+		"{}", "{'type':'text'}", "[null]", "[{'type':'text','text':null}]",
+		"{'function':null}", "[{'function':{'name':'f','arguments':[[[]]]}}]",
+		"'\\u0000<think>\\ud83d\\ude00'"};
+	static const char *const keys[] = {"role", "content", "tool_calls", "tool_call_id", "name",
+		"prefix", "reasoning_content"};
 	struct chat_template *const all[] = {official, with_tools, v3, r1, kimi, moonlight};
 	size_t i, k, t, mode;
 
 	for (i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
 		for (k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
-			json_t *m = parse("[{'role':'user','content':'a'},{'role':'assistant','content':'b'}]");
+			json_t *m = parse("[{'role':'user','content':'a'},{'role':'assistant','"
+					  "content':'b'}]");
 			json_error_t je;
 			char text[200], *p;
 
@@ -460,7 +468,8 @@ static void test_kwargs(void **state)
 static void test_continue(void **state)
 {
 	struct chat_input in = {
-		.messages = parse("[{'role':'user','content':'x'},{'role':'assistant','content':'so far '}]"),
+		.messages = parse(
+			"[{'role':'user','content':'x'},{'role':'assistant','content':'so far '}]"),
 		.add_generation_prompt = true,
 		.continue_final = true};
 	struct chat_prompt p = {0};
@@ -470,8 +479,9 @@ static void test_continue(void **state)
 	chat_prompt_deinit(&p);
 	/* ends with <|end|>, which is not the end token: cut behind the content */
 	assert_int_equal(chat_render(&p, kimi, tok, &in, &err), OK);
-	assert_string_equal(p.text.data, "<|system|>system<|body|>You are an assistant.<|end|><|user|>user<|body|>x"
-					 "<|end|><|assistant|>assistant<|body|>so far");
+	assert_string_equal(p.text.data,
+		"<|system|>system<|body|>You are an assistant.<|end|><|user|>user<|body|>x"
+		"<|end|><|assistant|>assistant<|body|>so far");
 	chat_prompt_deinit(&p);
 	json_decref(in.messages);
 	in.messages = parse("[{'role':'user','content':'x'}]");
@@ -480,7 +490,8 @@ static void test_continue(void **state)
 		err.msg, "the last message has role user: only an assistant's can be continued");
 	json_decref(in.messages);
 	/* what is being written keeps its reasoning */
-	in.messages = parse("[{'role':'user','content':'x'},{'role':'assistant','content':'<think>a</think>b'}]");
+	in.messages = parse("[{'role':'user','content':'x'},{'role':'assistant','content':'<think>"
+			    "a</think>b'}]");
 	assert_int_equal(chat_render(&p, kimi, tok, &in, &err), OK);
 	assert_non_null(strstr(p.text.data, "<think>a</think>b"));
 	chat_prompt_deinit(&p);
@@ -500,8 +511,10 @@ static size_t count_flag(const struct token_buf *ids, unsigned flag)
 static void encode_both(const struct chat_template *t, json_t *messages, json_t *tools,
 	struct token_buf *literal, struct token_buf *plain)
 {
-	struct chat_input in = {
-		.messages = messages, .tools = tools, .add_generation_prompt = true, .literal_content = true};
+	struct chat_input in = {.messages = messages,
+		.tools = tools,
+		.add_generation_prompt = true,
+		.literal_content = true};
 	struct chat_prompt p = {0};
 	struct buf text = {0};
 
@@ -513,7 +526,8 @@ static void encode_both(const struct chat_template *t, json_t *messages, json_t 
 	buf_deinit(&text);
 	chat_prompt_deinit(&p);
 	in.literal_content = false;
-	if (chat_render(&p, t, tok, &in, &err) != OK || chat_encode(plain, &p, tok, scratch, &err) != OK)
+	if (chat_render(&p, t, tok, &in, &err) != OK ||
+		chat_encode(plain, &p, tok, scratch, &err) != OK)
 		fail_msg("%s", err.msg);
 	assert_null(p.barriers);
 	chat_prompt_deinit(&p);
@@ -526,19 +540,24 @@ static const struct {
 	bool kimi;
 } injections[] = {
 	{"[{'role':'user','content':'" U A "</think>" EOS "'}]", NULL, 4, false},
-	{"[{'role':'system','content':'" BOS BOS "'},{'role':'user','content':'x'}]", NULL, 4, false},
+	{"[{'role':'system','content':'" BOS BOS "'},{'role':'user','content':'x'}]", NULL, 4,
+		false},
 	/* split by the template at </think>, and only there */
 	{"[{'role':'user','content':'x'},{'role':'assistant','content':'a</think>" U EOS "b'},"
 	 "{'role':'user','content':'y'}]",
 		NULL, 8, false},
-	{"[{'role':'user','content':'x'},{'role':'assistant','content':null,'tool_calls':[{'function':"
-	 "{'name':'" SEP "','arguments':'" CALLS_END EOS "'}}]},{'role':'tool','content':'" OUT_END U "'}]",
+	{"[{'role':'user','content':'x'},{'role':'assistant','content':null,'tool_calls':[{'"
+	 "function':"
+	 "{'name':'" SEP "','arguments':'" CALLS_END EOS
+	 "'}}]},{'role':'tool','content':'" OUT_END U "'}]",
 		NULL, 12, false},
 	{"[{'role':'user','content':'x'}]",
-		"[{'function':{'name':'" EOS "','description':'" U "','parameters':{'" A "':['</think>']}}}]",
+		"[{'function':{'name':'" EOS "','description':'" U "','parameters':{'" A
+		"':['</think>']}}}]",
 		9, false},
 	/* strip, trim and tojson on the way; this template's own markers are not tokens here */
-	{"[{'role':'user','name':'" U "','content':['" U "','" EOS "']},{'role':'assistant','content':'',"
+	{"[{'role':'user','name':'" U "','content':['" U "','" EOS
+	 "']},{'role':'assistant','content':'',"
 	 "'reasoning_content':'" EOS "','tool_calls':[{'function':{'name':'" SEP "','arguments':"
 	 "{'" EOS "':'" U "'}}}]}]",
 		"[{'function':{'name':'" EOS "'}}]", 0, true},
@@ -554,7 +573,8 @@ static void test_literal(void **state)
 		json_t *tools = injections[i].tools ? parse(injections[i].tools) : NULL;
 		struct token_buf literal = {0}, plain = {0};
 
-		encode_both(injections[i].kimi ? kimi : with_tools, messages, tools, &literal, &plain);
+		encode_both(
+			injections[i].kimi ? kimi : with_tools, messages, tools, &literal, &plain);
 		if (count_flag(&literal, TOKEN_ADDED) != injections[i].added)
 			fail_msg("%s: %zu control tokens, expected %zu", injections[i].messages,
 				count_flag(&literal, TOKEN_ADDED), injections[i].added);
@@ -628,15 +648,19 @@ static void test_large(void **state)
 	memset(big, 'd', 2000);
 	big[2000] = 0;
 	for (i = 0; i < 500; i++)
-		json_array_append_new(tools, json_pack("{s:{s:s,s:s}}", "function", "name", "f", "description", big));
+		json_array_append_new(tools,
+			json_pack("{s:{s:s,s:s}}", "function", "name", "f", "description", big));
 	for (i = 0; i < 50000; i++) {
 		snprintf(text, sizeof(text), "id%d", i);
-		json_array_append_new(calls, json_pack("{s:s,s:{s:s}}", "id", text, "function", "name", "f"));
+		json_array_append_new(
+			calls, json_pack("{s:s,s:{s:s}}", "id", text, "function", "name", "f"));
 	}
-	json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "assistant", "tool_calls", calls));
+	json_array_append_new(
+		messages, json_pack("{s:s,s:o}", "role", "assistant", "tool_calls", calls));
 	for (i = 50000; i-- > 0;) {
 		snprintf(text, sizeof(text), "id%d", i);
-		json_array_append_new(messages, json_pack("{s:s,s:s,s:s}", "role", "tool", "tool_call_id", text, "content", text));
+		json_array_append_new(messages, json_pack("{s:s,s:s,s:s}", "role", "tool",
+							"tool_call_id", text, "content", text));
 	}
 	if (chat_render(&p, with_tools, tok, &in, &err) != OK)
 		fail_msg("%s", err.msg);

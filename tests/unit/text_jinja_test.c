@@ -15,7 +15,8 @@
 
 static struct error err;
 
-/* Renders with every member of vars as a variable; `marked` names the one that is marked, or NULL. */
+/* Renders with every member of vars as a variable; `marked` names the one that is marked, or NULL.
+ */
 static enum status render(
 	const char *source, size_t len, json_t *vars, const char *marked, struct jinja_output *out)
 {
@@ -57,14 +58,16 @@ static int check_row(json_t *vars, json_t *row, const char *file, int no)
 			json_string_value(source), out.text.data,
 			json_string_value(json_object_get(row, "error")));
 		bad = 1;
-	} else if (st == OK && (out.text.len != json_string_length(want) ||
-				       (out.text.len && memcmp(out.text.data, json_string_value(want),
-								out.text.len) != 0))) {
+	} else if (st == OK &&
+		   (out.text.len != json_string_length(want) ||
+			   (out.text.len && memcmp(out.text.data, json_string_value(want),
+						    out.text.len) != 0))) {
 		print_error("%s:%d: %s\n  got      '%s'\n  expected '%s'\n", file, no,
 			json_string_value(source), out.text.data, json_string_value(want));
 		bad = 1;
 	} else if (st != OK && (st == E_INTERNAL || strncmp(err.msg, "test: line ", 11) != 0)) {
-		print_error("%s:%d: %s\n  message '%s'\n", file, no, json_string_value(source), err.msg);
+		print_error("%s:%d: %s\n  message '%s'\n", file, no, json_string_value(source),
+			err.msg);
 		bad = 1;
 	}
 	jinja_output_deinit(&out);
@@ -113,15 +116,19 @@ static const struct {
 	const char *msg; /* how the message must read */
 } refused[] = {
 	{"{% include 'x' %}", E_UNSUPPORTED, "test: line 1: tag 'include' is not supported"},
-	{"a\n\n{% import 'x' as y %}", E_UNSUPPORTED, "test: line 3: tag 'import' is not supported"},
+	{"a\n\n{% import 'x' as y %}", E_UNSUPPORTED,
+		"test: line 3: tag 'import' is not supported"},
 	{"{% extends 'x' %}", E_UNSUPPORTED, "test: line 1: tag 'extends' is not supported"},
-	{"{% block x %}{% endblock %}", E_UNSUPPORTED, "test: line 1: tag 'block' is not supported"},
+	{"{% block x %}{% endblock %}", E_UNSUPPORTED,
+		"test: line 1: tag 'block' is not supported"},
 	{"{% call f() %}{% endcall %}", E_UNSUPPORTED, "test: line 1: tag 'call' is not supported"},
 	{"{% do x %}", E_UNSUPPORTED, "test: line 1: tag 'do' is not supported"},
 	{"{% nonsense %}", E_FORMAT, "test: line 1: unexpected tag 'nonsense'"},
 	{"{% endif %}", E_FORMAT, "test: line 1: unexpected tag 'endif'"},
-	{"\n{{ x | frobnicate }}", E_UNSUPPORTED, "test: line 2: filter 'frobnicate' is not supported"},
-	{"{{ x is frobnicated }}", E_UNSUPPORTED, "test: line 1: test 'frobnicated' is not supported"},
+	{"\n{{ x | frobnicate }}", E_UNSUPPORTED,
+		"test: line 2: filter 'frobnicate' is not supported"},
+	{"{{ x is frobnicated }}", E_UNSUPPORTED,
+		"test: line 1: test 'frobnicated' is not supported"},
 	{"{{ x.frob() }}", E_UNSUPPORTED, "test: line 1: method 'frob' is not supported"},
 	{"{{ f(*x) }}", E_UNSUPPORTED, "test: line 1: unpacking of arguments is not supported"},
 	{"{{ f(**x) }}", E_UNSUPPORTED, "test: line 1: unpacking of arguments is not supported"},
@@ -132,8 +139,10 @@ static const struct {
 		"test: line 1: variable 'varargs' is not supported"},
 	{"a\n{% if x %}\nb", E_FORMAT,
 		"test: line 2: block 'if' without an end, expected 'elif else endif'"},
-	{"{% for x in y %}", E_FORMAT, "test: line 1: block 'for' without an end, expected 'else endfor'"},
-	{"{% if x %}{% else %}", E_FORMAT, "test: line 1: block 'if' without an end, expected 'endif'"},
+	{"{% for x in y %}", E_FORMAT,
+		"test: line 1: block 'for' without an end, expected 'else endfor'"},
+	{"{% if x %}{% else %}", E_FORMAT,
+		"test: line 1: block 'if' without an end, expected 'endif'"},
 	{"{% set x %}", E_FORMAT, "test: line 1: block 'set' without an end, expected 'endset'"},
 	{"{% macro m() %}", E_FORMAT,
 		"test: line 1: block 'macro' without an end, expected 'endmacro'"},
@@ -188,14 +197,17 @@ static const struct {
 	{"{{ range(0, 2 ** 62, 3) | length }}", "range of more than 100000 numbers"},
 	{"\n{{ 'x' * 10 ** 9 }}", "line 2: "},
 	{"{{ [0] * 10 ** 12 }}", "line 1: "},
-	{"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "line 1: "},
+	{"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+		"line 1: "},
 	{"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
 		"stopped after"},
 	{"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% if [a] in [r] %}{% endif %}"
 	 "{% endfor %}{% endfor %}",
 		"line 1: "},
-	{"{% for a in range(100000) %}some text that is not short some text that is not short some text "
-	 "that is not short some text that is not short some text that is not short some text that is "
+	{"{% for a in range(100000) %}some text that is not short some text that is not short some "
+	 "text "
+	 "that is not short some text that is not short some text that is not short some text that "
+	 "is "
 	 "not short, nor is this{% endfor %}",
 		"output of more than"},
 	{"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion of more than"},
@@ -203,7 +215,8 @@ static const struct {
 	{"{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}"
 	 "{% endfor %}",
 		"line 1: "},
-	{"{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor %}"
+	{"{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor "
+	 "%}"
 	 "{{ ns.l }}",
 		"recursion of more than"},
 	{"{% set a = namespace(l=[]) %}{% for i in range(1000) %}{% set a.l = [a.l] %}{% endfor %}"
@@ -237,8 +250,8 @@ static void test_hostile(void **state)
 		enum status st = render(s, strlen(s), vars, NULL, &out);
 
 		if (st != E_LIMIT || !strstr(err.msg, hostile[i].msg) || !strstr(err.msg, "line "))
-			fail_msg("%s\n  status %d: %s\n  expected %d: ...%s", s, st, st ? err.msg : "",
-				E_LIMIT, hostile[i].msg);
+			fail_msg("%s\n  status %d: %s\n  expected %d: ...%s", s, st,
+				st ? err.msg : "", E_LIMIT, hostile[i].msg);
 	}
 	json_decref(vars);
 }
@@ -246,8 +259,9 @@ static void test_hostile(void **state)
 /* Nesting that would exhaust the stack is refused by the parser. */
 static void test_deep_source(void **state)
 {
-	static const char *const open[] = {"(", "[", "{1:", "not ", "-", "x.a(", "x[", "1 if 1 else ", "x ~ (",
-		"1 + ", "x | d | d(", "{% if x %}", "{% for x in y %}", "{% if x %}{% elif x %}"};
+	static const char *const open[] = {"(", "[", "{1:", "not ", "-", "x.a(", "x[",
+		"1 if 1 else ", "x ~ (", "1 + ", "x | d | d(", "{% if x %}", "{% for x in y %}",
+		"{% if x %}{% elif x %}"};
 	struct jinja_template *t;
 	size_t i, k;
 
@@ -266,7 +280,8 @@ static void test_deep_source(void **state)
 	}
 }
 
-/* Each expression over the marked variable m = "ab<cd>": text in [] must come out marked, the rest not. */
+/* Each expression over the marked variable m = "ab<cd>": text in [] must come out marked, the rest
+ * not. */
 static const struct {
 	const char *source, *want;
 } marks[] = {
@@ -276,7 +291,8 @@ static const struct {
 	{"{{ m[1:3] }}-{{ m[0] }}-{{ m[::-1] }}", "[b<]-[a]-[>dc<ba]"},
 	{"{{ m.split('<') | join('<') }}", "[ab]<[cd>]"},
 	{"{{ m.split('<', 1)[1] }}{{ m.rsplit('c')[0] }}", "[cd>ab<]"},
-	{"{{ (' ' ~ m ~ ' ').strip() }}|{{ m.lstrip('a') }}|{{ m | trim('>') }}", "[ab<cd>]|[b<cd>]|[ab<cd]"},
+	{"{{ (' ' ~ m ~ ' ').strip() }}|{{ m.lstrip('a') }}|{{ m | trim('>') }}",
+		"[ab<cd>]|[b<cd>]|[ab<cd]"},
 	{"{{ m.replace('<', '#') }}", "[ab]#[cd>]"},
 	{"{{ 'p-p'.replace('-', m) }}", "p[ab<cd>]p"},
 	{"{{ m | upper }}{{ m | title }}{{ m.capitalize() }}", "[AB<CD>Ab<Cd>Ab<cd>]"},
@@ -289,7 +305,8 @@ static const struct {
 	{"{% macro f(a) %}({{ a }}){% endmacro %}{{ f(m) }}", "([ab<cd>])"},
 	{"{% filter upper %}x{{ m }}{% endfilter %}", "X[AB<CD>]"},
 	{"{% for c in m %}{{ c }},{% endfor %}", "[a],[b],[<],[c],[d],[>],"},
-	{"{% set ns = namespace(s='') %}{% for c in m %}{% set ns.s = ns.s + c %}{% endfor %}{{ ns.s }}",
+	{"{% set ns = namespace(s='') %}{% for c in m %}{% set ns.s = ns.s + c %}{% endfor %}{{ "
+	 "ns.s }}",
 		"[ab<cd>]"},
 	{"{{ m | list | join }}{{ [m, 'x'] | map('upper') | join('-') }}", "[ab<cd>AB<CD>]-X"},
 	{"{{ m.partition('<') | join('|') }}", "[ab]|[<]|[cd>]"},
@@ -323,11 +340,12 @@ static void show_marks(const struct jinja_output *o, struct buf *dst)
  * same text do not disturb each other. */
 static void test_append(void **state)
 {
-	static const char grow[] =
-		"{% set ns = namespace(s='') %}{% for i in range(50000) %}"
-		"{% set ns.s = ns.s + '\n### ' + 'name' ~ i + ' text' %}{% endfor %}{{ ns.s | length }}";
+	static const char grow[] = "{% set ns = namespace(s='') %}{% for i in range(50000) %}"
+				   "{% set ns.s = ns.s + '\n### ' + 'name' ~ i + ' text' %}{% "
+				   "endfor %}{{ ns.s | length }}";
 	static const char fork[] =
-		"{% set a = 'a' ~ 'b' %}{% set b = a + 'c' %}{% set c = a + 'd' %}{% set e = b + m %}"
+		"{% set a = 'a' ~ 'b' %}{% set b = a + 'c' %}{% set c = a + 'd' %}{% set e = b + m "
+		"%}"
 		"{% set f = b ~ b %}{{ a }} {{ b }} {{ c }} {{ e }} {{ f }} {{ a ~ a ~ a }}";
 	json_t *vars = json_pack("{s:s}", "m", "M");
 	struct jinja_output out = {0};

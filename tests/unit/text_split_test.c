@@ -1,7 +1,7 @@
 /*
- * The hand-written scanner against the PCRE2 chain, and the merges against their definition, on random
- * text that is rich in borders: classes meet, runs end at the end of text, pieces are cut by digits and
- * CJK. Then the shipped model's tokenizer.
+ * The hand-written scanner against the PCRE2 chain, and the merges against their definition, on
+ * random text that is rich in borders: classes meet, runs end at the end of text, pieces are cut by
+ * digits and CJK. Then the shipped model's tokenizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,11 +58,12 @@ static int teardown(void **state)
 }
 
 /* Code points at which the rules meet. */
-static const uint32_t alphabet[] = {' ', ' ', ' ', '\t', '\n', '\n', '\r', 'a', 'b', 'Z', 'e', '0', '1', '9', '.',
-	',', '_', '\'', '"', '(', '$', '+', '`', '<', 0x00A0, 0x3000, 0x0085, 0x2028, 0x200B, 0x200D, 0xFEFF,
-	0x00E9, 0x0301, 0x0660, 0x00B2, 0x2167, 0x00DF, 0x0416, 0x4E00, 0x4E2D, 0x9FA5, 0x9FA6, 0x3400, 0x3040,
-	0x3042, 0x309F, 0x30A0, 0x30FF, 0x3001, 0xFF0C, 0xFF21, 0xAC00, 0x0E01, 0x0E31, 0x1F600, 0x1F1E9, 0xFE0F,
-	0x20E3, 0x0000, 0x0007, 0x007F, 0xE000, 0x10FFFF, 0x2581, 0xFF5C, 0x1D7CE};
+static const uint32_t alphabet[] = {' ', ' ', ' ', '\t', '\n', '\n', '\r', 'a', 'b', 'Z', 'e', '0',
+	'1', '9', '.', ',', '_', '\'', '"', '(', '$', '+', '`', '<', 0x00A0, 0x3000, 0x0085, 0x2028,
+	0x200B, 0x200D, 0xFEFF, 0x00E9, 0x0301, 0x0660, 0x00B2, 0x2167, 0x00DF, 0x0416, 0x4E00,
+	0x4E2D, 0x9FA5, 0x9FA6, 0x3400, 0x3040, 0x3042, 0x309F, 0x30A0, 0x30FF, 0x3001, 0xFF0C,
+	0xFF21, 0xAC00, 0x0E01, 0x0E31, 0x1F600, 0x1F1E9, 0xFE0F, 0x20E3, 0x0000, 0x0007, 0x007F,
+	0xE000, 0x10FFFF, 0x2581, 0xFF5C, 0x1D7CE};
 
 /* Whether PCRE2, whose tables may be older, puts cp into the same classes. */
 static bool known(uint32_t cp)
@@ -75,8 +76,11 @@ static bool known(uint32_t cp)
 		buf_reset(&text);
 		buf_putc(&text, class_patterns[i].letter);
 		buf_put_utf8(&text, cp);
-		assert_int_equal(split_run(&class_splitters[i], &class_scratch, text.data, text.len, &err), OK);
-		same &= (class_scratch.n_ends == 1) == ((unicode_class_of(cp) & class_patterns[i].classes) != 0);
+		assert_int_equal(
+			split_run(&class_splitters[i], &class_scratch, text.data, text.len, &err),
+			OK);
+		same &= (class_scratch.n_ends == 1) ==
+			((unicode_class_of(cp) & class_patterns[i].classes) != 0);
 	}
 	buf_deinit(&text);
 	return same;
@@ -123,7 +127,8 @@ static void test_scanner(void **state)
 		random_text(&text, seed);
 		while (pos < text.len) /* a few pieces a call: results may not depend on it */
 			n += split_deepseek(text.data, text.len, &pos, ends + n, max);
-		assert_int_equal(split_run(&deepseek->splitter, &sc, text.data, text.len, &err), OK);
+		assert_int_equal(
+			split_run(&deepseek->splitter, &sc, text.data, text.len, &err), OK);
 		if (n != sc.n_ends || memcmp(ends, sc.ends, n * sizeof(*ends)) != 0) {
 			show(&text, shown, sizeof(shown));
 			fail_msg("seed %llu: %zu and %zu pieces of %s", (unsigned long long)seed, n,
@@ -183,8 +188,8 @@ static json_t *read_ranks(const struct tokenizer *t, const char *path)
 /* Short pieces, and long ones that take the other path. */
 static void test_merges(void **state)
 {
-	static const char *const parts[] = {"a", "e", "th", "he", "in", "ing", "er", "re", "on", "an", " ", "the", "aa",
-		"qq", "tion", "z", "ion", "\xE4\xB8", "\xAD"};
+	static const char *const parts[] = {"a", "e", "th", "he", "in", "ing", "er", "re", "on",
+		"an", " ", "the", "aa", "qq", "tion", "z", "ion", "\xE4\xB8", "\xAD"};
 	json_t *ranks = read_ranks(deepseek, TEST_DATA "/deepseek-v3.1/tokenizer.json");
 	struct token_buf got = {0};
 	struct bpe_scratch sc = {0};
@@ -196,7 +201,8 @@ static void test_merges(void **state)
 	for (seed = 0; seed < 2000; seed++) {
 		buf_reset(&piece);
 		for (i = 0; i < 1 + seed % 60; i++)
-			buf_puts(&piece, parts[random_u64(seed, i) % (sizeof(parts) / sizeof(*parts))]);
+			buf_puts(&piece,
+				parts[random_u64(seed, i) % (sizeof(parts) / sizeof(*parts))]);
 		for (k = 0; k < piece.len; k++)
 			want[k] = deepseek->bpe.byte_id[(uint8_t)piece.data[k]];
 		n = merge_by_definition(deepseek, ranks, want, piece.len);
@@ -229,8 +235,8 @@ static void test_round_trip(void **state)
 						 TOKENIZER_PARSE_ADDED, &ids, &err),
 				OK);
 			assert_int_equal(tokenizer_encode(both[k], scratch, text.data, text.len,
-						 TOKENIZER_PARSE_ADDED | TOKENIZER_PLAIN_SPLIT, &plain,
-						 &err),
+						 TOKENIZER_PARSE_ADDED | TOKENIZER_PLAIN_SPLIT,
+						 &plain, &err),
 				OK);
 			assert_int_equal(ids.len, plain.len);
 			assert_memory_equal(ids.data, plain.data, ids.len * sizeof(*ids.data));
@@ -250,8 +256,8 @@ static void test_round_trip(void **state)
 static void test_demo(void **state)
 {
 	const struct tokenizer_config *c = tokenizer_config_of(demo);
-	static const char *const control[] = {"<think>", "</think>", "<｜User｜>", "<｜Assistant｜>",
-		"<｜tool▁calls▁begin｜>", "<｜tool▁call▁end｜>"};
+	static const char *const control[] = {"<think>", "</think>", "<｜User｜>",
+		"<｜Assistant｜>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁end｜>"};
 	int32_t base, added;
 	size_t i;
 
