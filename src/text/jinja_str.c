@@ -1,11 +1,11 @@
 /*
  * Strings of templates. Marks travel with every byte.
  *
- * Why a mark per byte, and not a sentinel around client text: templates search, strip, split, slice and
- * count; a sentinel in the text would be found, cut in two or counted, and a client could write one. A
- * mark beside the text is seen by no operation and lost by none: what is taken from a string takes its
- * marks along, what is put in the place of a character (an escape, the other case) takes that
- * character's. Clean strings have no marks and cost nothing.
+ * Why a mark per byte, and not a sentinel around client text: templates search, strip, split, slice
+ * and count; a sentinel in the text would be found, cut in two or counted, and a client could write
+ * one. A mark beside the text is seen by no operation and lost by none: what is taken from a string
+ * takes its marks along, what is put in the place of a character (an escape, the other case) takes
+ * that character's. Clean strings have no marks and cost nothing.
  */
 #include "text/jinja_str.h"
 
