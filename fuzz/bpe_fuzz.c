@@ -9,6 +9,7 @@
 
 #include "text/detok.h"
 #include "text/tokenizer.h"
+#include "text/unicode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -36,6 +37,24 @@ static enum status encode(const uint8_t *data, size_t size, unsigned flags, stru
 	return st;
 }
 
+/* Whether every code point has the same class in every Unicode version since 14: PCRE2 may have older
+ * tables than the scanner. */
+static bool settled(const uint8_t *data, size_t size)
+{
+	uint32_t cp;
+
+	if (utf8_valid_len((const char *)data, size) != size)
+		return true;
+	for (size_t i = 0; i < size; i += utf8_decode((const char *)data + i, &cp)) {
+		utf8_decode((const char *)data + i, &cp);
+		if (cp >= 0x500 && !(cp >= 0x2000 && cp < 0x2070) && !(cp >= 0x3000 && cp < 0x3100) &&
+			!(cp >= 0x4E00 && cp < 0xA000) && !(cp >= 0xFF00 && cp < 0xFFF0) &&
+			!(cp >= 0x1F600 && cp < 0x1F650))
+			return false;
+	}
+	return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct token_buf fast = {0}, plain = {0};
@@ -47,8 +66,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned flags = 0; flags <= TOKENIZER_PARSE_ADDED; flags++) {
 		enum status st = encode(data, size, flags, &fast);
 
-		if (encode(data, size, flags | TOKENIZER_PLAIN_SPLIT, &plain) != st || fast.len != plain.len ||
-			(fast.len && memcmp(fast.data, plain.data, fast.len * sizeof(*fast.data)) != 0))
+		if (encode(data, size, flags | TOKENIZER_PLAIN_SPLIT, &plain) != st)
+			abort();
+		if (settled(data, size) &&
+			(fast.len != plain.len ||
+				(fast.len && memcmp(fast.data, plain.data, fast.len * sizeof(*fast.data)) != 0)))
 			abort();
 		if (st == OK && (detok_decode(tok, fast.data, fast.len, false, &text, &err) != OK ||
 					text.len != size || (size && memcmp(text.data, data, size) != 0)))

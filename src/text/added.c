@@ -136,7 +136,12 @@ bool added_set_find(const struct added_set *s, const char *text, size_t len, siz
 			break;
 		at = end - 1; /* the reference discards the match and goes on behind it */
 	}
-	*m = (struct added_match){.start = at, .end = end, .next = end, .id = s->tokens[token].id};
+	*m = (struct added_match){.start = at,
+		.end = end,
+		.next = end,
+		.token_start = at,
+		.token_end = end,
+		.id = s->tokens[token].id};
 	while (s->tokens[token].lstrip && m->start > floor &&
 		(unicode_class_of(char_before(text, m->start, &prev)) & UNI_SPACE))
 		m->start = prev;

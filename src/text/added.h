@@ -27,8 +27,9 @@ struct added_set {
 };
 
 struct added_match {
-	size_t start, end; /* of the text it replaces, stripped white space included */
-	size_t next;	   /* where to search on */
+	size_t start, end;	       /* of the text it replaces, stripped white space included */
+	size_t next;		       /* where to search on */
+	size_t token_start, token_end; /* of the token alone */
 	int32_t id;
 };
 

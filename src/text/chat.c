@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "text/chat_normalize.h"
 #include "text/jinja.h"
+#include "text/jinja_str.h"
 
 #define MAX_VARS 8
 
@@ -55,7 +57,7 @@ static json_t *text_or_empty(const char *s)
 }
 
 static void vars_init(struct vars *vars, const struct chat_input *in, json_t *messages,
-	const struct tokenizer_config *config)
+	json_t *tools, const struct tokenizer_config *config)
 {
 	size_t extra = in->kwargs ? json_object_size(in->kwargs) : 0;
 	const char *name;
@@ -63,7 +65,7 @@ static void vars_init(struct vars *vars, const struct chat_input *in, json_t *me
 
 	*vars = (struct vars){.v = mem_alloc(sizeof(*vars->v) * (MAX_VARS + extra))};
 	vars_add(vars, "messages", json_incref(messages), in->literal_content);
-	vars_add(vars, "tools", in->tools ? json_incref(in->tools) : json_null(), in->literal_content);
+	vars_add(vars, "tools", json_incref(tools), in->literal_content);
 	vars_add(vars, "add_generation_prompt",
 		json_boolean(in->add_generation_prompt && !in->continue_final), false);
 	vars_add(vars, "thinking", json_boolean(in->thinking), false);
@@ -72,18 +74,17 @@ static void vars_init(struct vars *vars, const struct chat_input *in, json_t *me
 	vars_add(vars, "eos_token", text_or_empty(config->eos_token), false);
 	if (!in->kwargs)
 		return;
-	/* A later variable of the same name would not win everywhere: replace it. */
-	json_object_foreach(in->kwargs, name, value) {
+	json_object_foreach(in->kwargs, name, value)
+	{
 		size_t i = 0;
 
 		while (i < vars->n && strcmp(vars->v[i].name, name) != 0)
 			i++;
-		if (i == vars->n) {
-			vars_add(vars, name, json_incref(value), in->literal_content);
-		} else {
+		if (i < vars->n) /* "thinking" and "enable_thinking" */
 			json_decref(vars->v[i].value);
-			vars->v[i].value = json_incref(value);
-		}
+		else
+			vars->n++;
+		vars->v[i] = (struct jinja_var){name, json_incref(value), in->literal_content};
 	}
 }
 
@@ -106,8 +107,8 @@ static void add_barrier(struct chat_prompt *p, size_t *cap, size_t at)
 }
 
 /*
- * A token may neither begin inside marked text nor reach into it: a barrier where a marked run begins,
- * and one behind each marked byte that could begin a token.
+ * A token may neither begin inside marked text nor reach into it: a barrier where a marked run
+ * begins, and one behind each marked byte that could begin a token.
  */
 static void set_barriers(
 	struct chat_prompt *p, const struct jinja_output *made, const struct tokenizer *tok)
@@ -127,17 +128,51 @@ static void set_barriers(
 	}
 }
 
-/* An open last message ends without the end token that the template puts behind it. */
-static enum status cut_eos(struct buf *text, const char *eos, struct error *err)
+/*
+ * An open last message ends without what the template puts behind it: the end token or, where a
+ * template ends messages with another one, whatever follows the message's content.
+ */
+static enum status cut_end(struct buf *text, json_t *message, const char *eos, struct error *err)
 {
-	size_t n = eos ? strlen(eos) : 0;
+	struct jinja_str content = {0}, all = {.s = text->data, .len = text->len};
+	json_t *value = json_object_get(message, "content");
+	size_t n = eos ? strlen(eos) : 0, at;
 
-	if (!n || text->len < n || memcmp(text->data + text->len - n, eos, n) != 0)
-		return error_set(err, E_UNSUPPORTED,
-			"the chat template does not end an assistant message with the end token: it cannot be "
-			"continued");
-	text->len -= n;
+	if (n && text->len >= n && memcmp(text->data + text->len - n, eos, n) == 0) {
+		text->len -= n;
+	} else {
+		if (json_is_string(value))
+			content = jinja_str_strip((struct jinja_str){.s = json_string_value(value),
+							  .len = json_string_length(value)},
+				NULL, true, true);
+		at = content.len ? jinja_str_rfind(all, content, all.len) : SIZE_MAX;
+		if (at == SIZE_MAX)
+			return error_set(err, E_UNSUPPORTED,
+				"the last message cannot be continued: the chat template puts "
+				"neither the "
+				"end token nor this message's content at the end");
+		text->len = at + content.len;
+	}
 	text->data[text->len] = 0;
+	return OK;
+}
+
+/* Variables that the request itself sets. */
+static enum status check_kwargs(json_t *kwargs, struct error *err)
+{
+	static const char *const own[] = {
+		"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"};
+
+	if (!kwargs)
+		return OK;
+	if (!json_is_object(kwargs))
+		return error_set(err, E_INVAL, "chat_template_kwargs: found %s, expected an object",
+			json_type_name(kwargs));
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (json_object_get(kwargs, own[i]))
+			return error_set(err, E_INVAL,
+				"chat_template_kwargs.%s: cannot be set here, the request does",
+				own[i]);
 	return OK;
 }
 
@@ -148,11 +183,11 @@ static enum status check_input(const struct chat_input *in, struct error *err)
 
 	if (!json_is_array(in->messages))
 		return error_set(err, E_INVAL, "messages: found %s, expected an array",
-			in->messages ? "another type" : "nothing");
+			json_type_name(in->messages));
 	if (in->tools && !json_is_array(in->tools) && !json_is_null(in->tools))
-		return error_set(err, E_INVAL, "tools: expected an array");
-	if (in->kwargs && !json_is_object(in->kwargs))
-		return error_set(err, E_INVAL, "chat_template_kwargs: expected an object");
+		return error_set(err, E_INVAL, "tools: found %s, expected an array",
+			json_type_name(in->tools));
+	TRY(check_kwargs(in->kwargs, err));
 	if (!in->continue_final)
 		return OK;
 	last = json_array_get(in->messages, json_array_size(in->messages) - 1);
@@ -164,37 +199,56 @@ static enum status check_input(const struct chat_input *in, struct error *err)
 	return OK;
 }
 
+/* What the template sees: copies that are normalized, or the input as it is. */
+static enum status prepare(
+	json_t **messages, json_t **tools, const struct chat_input *in, struct error *err)
+{
+	enum status st;
+
+	if (in->as_is) {
+		*messages = json_incref(in->messages);
+		*tools = in->tools ? json_incref(in->tools) : json_null();
+		return OK;
+	}
+	TRY(chat_normalize(messages, in->messages, in->continue_final, err));
+	*tools = json_null();
+	if (!json_is_array(in->tools))
+		return OK;
+	st = chat_normalize_tools(tools, in->tools, err);
+	if (st != OK)
+		json_decref(*messages);
+	return st;
+}
+
 enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
 	const struct tokenizer *tok, const struct chat_input *in, struct error *err)
 {
 	const struct tokenizer_config *config = tokenizer_config_of(tok);
 	struct jinja_output made = {0};
 	struct jinja_limits limits;
+	json_t *messages, *tools;
 	struct vars vars;
-	json_t *messages;
 	enum status st;
 
-	*out = (struct chat_prompt){0};
 	TRY(check_input(in, err));
-	if (in->as_is)
-		messages = json_incref(in->messages);
-	else
-		TRY(chat_normalize(&messages, in->messages, in->continue_final, err));
-	vars_init(&vars, in, messages, config);
-	limits = jinja_limits_for(json_text_bytes(messages) + json_text_bytes(in->tools) +
-				  json_text_bytes(in->kwargs));
-	TRY_GOTO(out_vars, jinja_render(&made, t->jinja, vars.v, vars.n, &limits, err));
+	TRY(prepare(&messages, &tools, in, err));
+	vars_init(&vars, in, messages, tools, config);
+	limits = jinja_limits_for(
+		json_text_bytes(messages) + json_text_bytes(tools) + json_text_bytes(in->kwargs));
+	TRY_GOTO(out, jinja_render(&made, t->jinja, vars.v, vars.n, &limits, err));
 	if (in->continue_final)
-		TRY_GOTO(out_made, cut_eos(&made.text, config->eos_token, err));
-	out->text = made.text;
+		TRY_GOTO(out,
+			cut_end(&made.text, json_array_get(messages, json_array_size(messages) - 1),
+				config->eos_token, err));
+	*out = (struct chat_prompt){.text = made.text};
 	made.text = (struct buf){0};
 	if (in->literal_content)
 		set_barriers(out, &made, tok);
-out_made:
+out:
 	jinja_output_deinit(&made);
-out_vars:
 	vars_deinit(&vars);
 	json_decref(messages);
+	json_decref(tools);
 	return st;
 }
 

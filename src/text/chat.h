@@ -8,8 +8,9 @@
  *
  * Normalization cures what templates handle badly (spec: model, section 10, "Traps"): content given
  * as a list of text parts is flattened, role developer becomes system, an empty tool_calls list
- * counts as absent, null content becomes "", reasoning is taken out of earlier assistant turns, tool
- * messages are sorted by the calls that they answer, arguments given as objects become JSON text.
+ * counts as absent, null content becomes "" (beside tool calls "" becomes null), reasoning is taken
+ * out of earlier assistant turns, tool messages are sorted by the calls that they answer, arguments
+ * given as objects become JSON text, calls without a type and tools without parameters get them.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
@@ -32,10 +33,13 @@ void chat_template_destroy(struct chat_template *t);
 struct chat_input {
 	json_t *messages; /* array of OpenAI chat messages, borrowed, unchanged */
 	json_t *tools;    /* array or NULL */
-	json_t *kwargs;   /* further template variables (chat_template_kwargs), object or NULL */
+	/* Further template variables (chat_template_kwargs), object or NULL. They may set thinking
+	 * and enable_thinking anew, but no other variable of this struct. */
+	json_t *kwargs;
 	bool add_generation_prompt;
 	bool thinking;
-	bool continue_final; /* leave the last assistant message open: cut its final EOS */
+	/* Leave the last assistant message open: cut its final EOS, or what follows its content. */
+	bool continue_final;
 	bool literal_content; /* text of messages never becomes a control token: see barriers */
 	bool as_is; /* no normalization: for comparison with other implementations */
 };

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "text/jinja.h"
 
 static enum status check_role(json_t *m, size_t i, struct error *err)
 {
@@ -35,18 +36,21 @@ static bool is_role(const json_t *m, const char *role)
 }
 
 /* The text of content[j], a string or {"type": "text", "text": ...}. */
-static enum status part_text(const json_t *part, size_t i, size_t j, const json_t **text, struct error *err)
+static enum status part_text(
+	const json_t *part, size_t i, size_t j, const json_t **text, struct error *err)
 {
 	const char *type = json_string_value(json_object_get(part, "type"));
 
 	*text = json_is_string(part) ? part : json_object_get(part, "text");
 	if (type && strcmp(type, "text") != 0)
 		return error_set(err, E_UNSUPPORTED,
-			"messages[%zu].content[%zu].type: %.40s is not supported, expected text", i, j, type);
+			"messages[%zu].content[%zu].type: %.40s is not supported, expected text", i,
+			j, type);
 	if (!json_is_string(*text))
 		return error_set(err, E_INVAL,
 			"messages[%zu].content[%zu]: found no text, expected {\"type\": \"text\", "
-			"\"text\": ...}", i, j);
+			"\"text\": ...}",
+			i, j);
 	return OK;
 }
 
@@ -60,8 +64,9 @@ static enum status flatten_content(json_t *m, size_t i, struct error *err)
 	if (!json_is_array(content)) {
 		if (content && !json_is_null(content) && !json_is_string(content))
 			return error_set(err, E_INVAL,
-				"messages[%zu].content: found %s, expected a string or an array of parts", i,
-				json_type_name(content));
+				"messages[%zu].content: found %s, expected a string or an array of "
+				"parts",
+				i, json_type_name(content));
 		return OK;
 	}
 	for (size_t j = 0; j < json_array_size(content); j++) {
@@ -78,7 +83,52 @@ out:
 	return st;
 }
 
-/* [] counts as absent. Arguments given as an object become the JSON text that templates expect. */
+/* JSON as templates write it: jansson's own text has 0.1 as 0.10000000000000001. */
+static enum status json_text(json_t **out, json_t *value, struct error *err)
+{
+	static const char source[] = "{{ value | tojson }}";
+	struct jinja_limits limits = jinja_limits_for(json_dumpb(value, NULL, 0, JSON_ENCODE_ANY));
+	struct jinja_var var = {"value", value, false};
+	struct jinja_output made = {0};
+	struct jinja_template *t;
+	enum status st;
+
+	TRY(jinja_compile(&t, source, sizeof(source) - 1, "arguments", err));
+	st = jinja_render(&made, t, &var, 1, &limits, err);
+	if (st == OK)
+		*out = json_stringn(made.text.data, made.text.len);
+	jinja_output_deinit(&made);
+	jinja_destroy(t);
+	return st;
+}
+
+/* Arguments given as an object become the JSON text that templates expect. */
+static enum status fix_tool_call(json_t *call, size_t i, size_t j, struct error *err)
+{
+	json_t *function = json_object_get(call, "function"), *arguments, *text;
+
+	if (!json_is_object(function))
+		return error_set(err, E_INVAL,
+			"messages[%zu].tool_calls[%zu].function: found %s, expected an object", i,
+			j, json_type_name(function));
+	if (!json_is_string(json_object_get(function, "name")))
+		return error_set(err, E_INVAL,
+			"messages[%zu].tool_calls[%zu].function.name: found %s, expected a string",
+			i, j, json_type_name(json_object_get(function, "name")));
+	if (!json_object_get(call, "type"))
+		json_object_set_new(call, "type", json_string("function"));
+	arguments = json_object_get(function, "arguments");
+	if (!arguments || json_is_null(arguments)) {
+		json_object_set_new(function, "arguments", json_string("{}"));
+	} else if (!json_is_string(arguments)) {
+		if (json_text(&text, arguments, err) != OK)
+			return error_prefix(err, "messages[%zu].tool_calls[%zu].function", i, j);
+		json_object_set_new(function, "arguments", text);
+	}
+	return OK;
+}
+
+/* [] counts as absent. */
 static enum status fix_tool_calls(json_t *m, size_t i, struct error *err)
 {
 	json_t *calls = json_object_get(m, "tool_calls");
@@ -90,23 +140,11 @@ static enum status fix_tool_calls(json_t *m, size_t i, struct error *err)
 		return OK;
 	}
 	if (!json_is_array(calls))
-		return error_set(err, E_INVAL, "messages[%zu].tool_calls: found %s, expected an array", i,
+		return error_set(err, E_INVAL,
+			"messages[%zu].tool_calls: found %s, expected an array", i,
 			json_type_name(calls));
-	for (size_t j = 0; j < json_array_size(calls); j++) {
-		json_t *function = json_object_get(json_array_get(calls, j), "function");
-		json_t *arguments = json_object_get(function, "arguments");
-		char *text;
-
-		if (!json_is_object(function) || !json_is_string(json_object_get(function, "name")))
-			return error_set(err, E_INVAL,
-				"messages[%zu].tool_calls[%zu].function: expected an object with a name", i, j);
-		if (json_is_string(arguments))
-			continue;
-		text = arguments && !json_is_null(arguments) ? json_dumps(arguments, JSON_ENCODE_ANY)
-							     : mem_strdup("{}");
-		json_object_set_new(function, "arguments", json_string(text));
-		free(text);
-	}
+	for (size_t j = 0; j < json_array_size(calls); j++)
+		TRY(fix_tool_call(json_array_get(calls, j), i, j, err));
 	return OK;
 }
 
@@ -127,54 +165,78 @@ static void drop_reasoning(json_t *m)
 	}
 }
 
-static void fill_null_content(json_t *m)
+/* Templates add content to text, so it must be there; beside tool calls they ask whether it is
+ * none. */
+static void fill_content(json_t *m)
 {
 	json_t *content = json_object_get(m, "content");
+	bool calls = json_object_get(m, "tool_calls") != NULL;
 
-	if ((!content || json_is_null(content)) && !json_object_get(m, "tool_calls"))
-		json_object_set_new(m, "content", json_string(""));
+	if (content && !json_is_null(content) && !(calls && json_string_length(content) == 0))
+		return;
+	json_object_set_new(m, "content", calls ? json_null() : json_string(""));
 }
 
-/* Position of the call that a tool message answers, or past the end. */
-static size_t call_of(const json_t *calls, const json_t *tool)
+/* A tool message of a run and the call that it answers. */
+struct answer {
+	json_t *message; /* owned */
+	size_t call, position;
+};
+
+static int compare_answers(const void *a, const void *b)
 {
-	const char *id = json_string_value(json_object_get(tool, "tool_call_id"));
-	size_t n = json_array_size(calls);
+	const struct answer *x = a, *y = b;
 
-	for (size_t j = 0; id && j < n; j++) {
-		const char *other = json_string_value(json_object_get(json_array_get(calls, j), "id"));
-
-		if (other && strcmp(other, id) == 0)
-			return j;
-	}
-	return n;
+	if (x->call != y->call)
+		return x->call < y->call ? -1 : 1;
+	return x->position < y->position ? -1 : 1;
 }
 
-/* Templates match results to calls by order: the run of tool messages from `first` takes the order of
- * the calls, those that answer none keep theirs at the end. */
+/* Positions of the calls by their ids; the first of equal ids counts. */
+static json_t *calls_by_id(const json_t *calls)
+{
+	json_t *by_id = json_object();
+
+	for (size_t j = json_array_size(calls); j-- > 0;) {
+		const char *id = json_string_value(json_object_get(json_array_get(calls, j), "id"));
+
+		if (id)
+			json_object_set_new(by_id, id, json_integer((json_int_t)j));
+	}
+	return by_id;
+}
+
+/* Templates match results to calls by order: the n tool messages from `first` take the order of the
+ * calls, those that answer none keep theirs at the end. */
 static void sort_tool_run(json_t *messages, size_t first, size_t n, const json_t *calls)
 {
-	for (size_t i = first + 1; i < first + n; i++)
-		for (size_t j = i; j > first; j--) {
-			json_t *a = json_array_get(messages, j - 1), *b = json_array_get(messages, j);
+	struct answer *run = mem_alloc(n * sizeof(*run));
+	json_t *by_id = calls_by_id(calls);
 
-			if (call_of(calls, a) <= call_of(calls, b))
-				break;
-			json_incref(a);
-			json_array_set(messages, j - 1, b);
-			json_array_set_new(messages, j, a);
-		}
+	for (size_t i = 0; i < n; i++) {
+		json_t *m = json_array_get(messages, first + i);
+		const char *id = json_string_value(json_object_get(m, "tool_call_id"));
+		json_t *call = id ? json_object_get(by_id, id) : NULL;
+
+		run[i] = (struct answer){
+			json_incref(m), call ? (size_t)json_integer_value(call) : SIZE_MAX, i};
+	}
+	qsort(run, n, sizeof(*run), compare_answers);
+	for (size_t i = 0; i < n; i++)
+		json_array_set_new(messages, first + i, run[i].message);
+	json_decref(by_id);
+	free(run);
 }
 
 static void sort_tool_messages(json_t *messages)
 {
-	size_t n = json_array_size(messages);
+	size_t n = json_array_size(messages), run;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i += 1 + run) {
 		const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
-		size_t run = 0;
 
-		while (i + 1 + run < n && is_role(json_array_get(messages, i + 1 + run), "tool"))
+		for (run = 0;
+			i + 1 + run < n && is_role(json_array_get(messages, i + 1 + run), "tool");)
 			run++;
 		if (json_is_array(calls) && run > 1)
 			sort_tool_run(messages, i + 1, run, calls);
@@ -188,7 +250,7 @@ static enum status fix_message(json_t *m, size_t i, bool open, struct error *err
 	TRY(fix_tool_calls(m, i, err));
 	if (is_role(m, "assistant") && !open)
 		drop_reasoning(m);
-	fill_null_content(m);
+	fill_content(m);
 	return OK;
 }
 
@@ -201,11 +263,39 @@ enum status chat_normalize(
 	if (!copy)
 		return error_set(err, E_NOMEM, "messages: no memory for a copy");
 	for (size_t i = 0; i < n; i++)
-		if (fix_message(json_array_get(copy, i), i, continue_final && i + 1 == n, err) != OK) {
+		if (fix_message(json_array_get(copy, i), i, continue_final && i + 1 == n, err) !=
+			OK) {
 			json_decref(copy);
 			return err->code;
 		}
 	sort_tool_messages(copy);
+	*out = copy;
+	return OK;
+}
+
+enum status chat_normalize_tools(json_t **out, const json_t *tools, struct error *err)
+{
+	json_t *copy = json_deep_copy(tools);
+	enum status st = OK;
+
+	if (!copy)
+		return error_set(err, E_NOMEM, "tools: no memory for a copy");
+	for (size_t i = 0; i < json_array_size(copy) && st == OK; i++) {
+		json_t *function = json_object_get(json_array_get(copy, i), "function");
+		json_t *parameters = json_object_get(function, "parameters");
+
+		if (!json_is_object(function) || !json_is_string(json_object_get(function, "name")))
+			st = error_set(err, E_INVAL,
+				"tools[%zu].function: found %s, expected an object with a name", i,
+				json_type_name(function));
+		else if (!parameters || json_is_null(parameters))
+			json_object_set_new(function, "parameters",
+				json_pack("{s:s,s:{}}", "type", "object", "properties"));
+	}
+	if (st != OK) {
+		json_decref(copy);
+		return st;
+	}
 	*out = copy;
 	return OK;
 }

@@ -12,4 +12,7 @@
 enum status chat_normalize(
 	json_t **out, const json_t *messages, bool continue_final, struct error *err);
 
+/* *out: a new array in which every function has parameters. Errors name tools[i]. */
+enum status chat_normalize_tools(json_t **out, const json_t *tools, struct error *err);
+
 #endif

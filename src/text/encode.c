@@ -170,10 +170,10 @@ static enum status encode_pass(struct encoder *e, const char *text, size_t len, 
 		if (e->n_barriers) { /* they count from text0, matches from text */
 			size_t *b = &e->next_barrier[pass];
 
-			while (*b < e->n_barriers && e->barriers[*b] <= base + m.start)
+			while (*b < e->n_barriers && e->barriers[*b] <= base + m.token_start)
 				++*b;
-			if (*b < e->n_barriers && e->barriers[*b] < base + m.end) {
-				from = m.start + 1;
+			if (*b < e->n_barriers && e->barriers[*b] < base + m.token_end) {
+				from = m.token_start + 1;
 				continue;
 			}
 		}

@@ -8,38 +8,38 @@
 
 enum jinja_kind {
 	/* expressions */
-	JINJA_N_CONST,	/* value */
-	JINJA_N_NAME,	/* name */
-	JINJA_N_LIST,	/* kids */
-	JINJA_N_TUPLE,	/* kids */
-	JINJA_N_DICT,	/* kids: key, value, key, value */
-	JINJA_N_ATTR,	/* a . str */
-	JINJA_N_ITEM,	/* a [ b ] */
-	JINJA_N_SLICE,	/* a [ kids: start, stop, step; NULL where left out ] */
-	JINJA_N_CALL,	/* a ( kids ) */
-	JINJA_N_FILTER, /* a | id ( kids ); a is NULL: of the text of a block */
-	JINJA_N_TEST,	/* a is id ( kids ) */
-	JINJA_N_NOT,	/* a */
-	JINJA_N_NEG,	/* a */
-	JINJA_N_POS,	/* a */
-	JINJA_N_BINARY, /* a op b */
-	JINJA_N_AND,	/* a and b */
-	JINJA_N_OR,	/* a or b */
+	JINJA_N_CONST,	 /* value */
+	JINJA_N_NAME,	 /* name */
+	JINJA_N_LIST,	 /* kids */
+	JINJA_N_TUPLE,	 /* kids */
+	JINJA_N_DICT,	 /* kids: key, value, key, value */
+	JINJA_N_ATTR,	 /* a . str */
+	JINJA_N_ITEM,	 /* a [ b ] */
+	JINJA_N_SLICE,	 /* a [ kids: start, stop, step; NULL where left out ] */
+	JINJA_N_CALL,	 /* a ( kids ) */
+	JINJA_N_FILTER,	 /* a | id ( kids ); a is NULL: of the text of a block */
+	JINJA_N_TEST,	 /* a is id ( kids ) */
+	JINJA_N_NOT,	 /* a */
+	JINJA_N_NEG,	 /* a */
+	JINJA_N_POS,	 /* a */
+	JINJA_N_BINARY,	 /* a op b */
+	JINJA_N_AND,	 /* a and b */
+	JINJA_N_OR,	 /* a or b */
 	JINJA_N_COMPARE, /* a, then kids: OPERAND nodes */
 	JINJA_N_OPERAND, /* op a */
-	JINJA_N_CONCAT,	/* kids, joined by ~ */
-	JINJA_N_COND,	/* a if b else c; c may be NULL */
+	JINJA_N_CONCAT,	 /* kids, joined by ~ */
+	JINJA_N_COND,	 /* a if b else c; c may be NULL */
 	/* targets: NAME, TUPLE of targets, NSATTR */
 	JINJA_N_NSATTR, /* name . str */
 	/* statements */
-	JINJA_N_DATA,	/* str */
-	JINJA_N_OUTPUT, /* a */
-	JINJA_N_IF,	/* a: body, else other */
-	JINJA_N_FOR,	/* for a in b if c: body, else other */
-	JINJA_N_SET,	/* a = b */
+	JINJA_N_DATA,	  /* str */
+	JINJA_N_OUTPUT,	  /* a */
+	JINJA_N_IF,	  /* a: body, else other */
+	JINJA_N_FOR,	  /* for a in b if c: body, else other */
+	JINJA_N_SET,	  /* a = b */
 	JINJA_N_SETBLOCK, /* a = body through filter chain b, which may be NULL */
-	JINJA_N_MACRO,	/* name, kids: parameter NAMEs, defaults: NULL or an expression each; body */
-	JINJA_N_WITH,	/* kids: target, value, ...; body */
+	JINJA_N_MACRO, /* name, kids: parameter NAMEs, defaults: NULL or an expression each; body */
+	JINJA_N_WITH,  /* kids: target, value, ...; body */
 	JINJA_N_FILTERBLOCK, /* body through filter chain b */
 	JINJA_N_BREAK,
 	JINJA_N_CONTINUE,
@@ -52,7 +52,7 @@ struct jinja_body {
 
 struct jinja_node {
 	uint8_t kind;
-	uint8_t op; /* '+', or enum jinja_op */
+	uint8_t op;	 /* '+', or enum jinja_op */
 	uint16_t height; /* of the tree below */
 	uint32_t line;
 	uint32_t name; /* number of an identifier */

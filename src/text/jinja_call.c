@@ -60,7 +60,8 @@ enum status jinja_bind(struct jinja_run *r, const char *what, const struct jinja
 		int at = name ? param_index(params, name) : (int)i;
 
 		if (!name && i >= n)
-			return jinja_fail(r, E_INVAL, "%s: at most %zu arguments expected", what, n);
+			return jinja_fail(
+				r, E_INVAL, "%s: at most %zu arguments expected", what, n);
 		if (at < 0 || jinja_given(slots[at]))
 			return jinja_fail(r, E_INVAL, "%s: unexpected argument '%.*s'", what,
 				name ? (int)name->len : 0, name ? name->s : "");
@@ -68,8 +69,8 @@ enum status jinja_bind(struct jinja_run *r, const char *what, const struct jinja
 	}
 	for (i = 0; i < min; i++) {
 		if (!jinja_given(slots[i]))
-			return jinja_fail(r, E_INVAL, "%s: at least %zu arguments expected", what,
-				min);
+			return jinja_fail(
+				r, E_INVAL, "%s: at least %zu arguments expected", what, min);
 	}
 	return OK;
 }
@@ -119,14 +120,14 @@ static enum status call_range(
 		return jinja_fail(r, E_LIMIT, "range of more than %d numbers", JINJA_MAX_RANGE);
 	TRY(jinja_list_new(r, out, n));
 	for (i = 0; i < (int64_t)n; i++)
-		TRY(jinja_list_push(r, out->list, jinja_int((int64_t)((uint64_t)at[0] +
-						(uint64_t)i * (uint64_t)at[2]))));
+		TRY(jinja_list_push(r, out->list,
+			jinja_int((int64_t)((uint64_t)at[0] + (uint64_t)i * (uint64_t)at[2]))));
 	return OK;
 }
 
 /* dict() and namespace(): a mapping to start from, then keyword arguments. */
-static enum status call_dict(struct jinja_run *r, const struct jinja_args *args, enum jinja_type type,
-	struct jinja_value *out)
+static enum status call_dict(struct jinja_run *r, const struct jinja_args *args,
+	enum jinja_type type, struct jinja_value *out)
 {
 	size_t i, k;
 
@@ -149,8 +150,8 @@ static enum status call_dict(struct jinja_run *r, const struct jinja_args *args,
 	return OK;
 }
 
-static enum status call_function(struct jinja_run *r, unsigned id, const struct jinja_args *args,
-	struct jinja_value *out)
+static enum status call_function(
+	struct jinja_run *r, unsigned id, const struct jinja_args *args, struct jinja_value *out)
 {
 	struct jinja_value message;
 	struct jinja_str s;
@@ -170,8 +171,8 @@ static enum status call_function(struct jinja_run *r, unsigned id, const struct 
 	return jinja_fail(r, E_INVAL, "%.*s", s.len > 150 ? 150 : (int)s.len, s.s);
 }
 
-enum status jinja_call(struct jinja_run *r, struct jinja_value callee, const struct jinja_args *args,
-	struct jinja_value *out)
+enum status jinja_call(struct jinja_run *r, struct jinja_value callee,
+	const struct jinja_args *args, struct jinja_value *out)
 {
 	switch ((enum jinja_type)callee.type) {
 	case JINJA_MACRO:
@@ -182,8 +183,7 @@ enum status jinja_call(struct jinja_run *r, struct jinja_value callee, const str
 		return call_function(r, callee.function, args, out);
 	case JINJA_UNDEFINED:
 		return jinja_fail(r, E_INVAL, "'%.*s' is undefined and cannot be called",
-			callee.name ? (int)callee.name->len : 0,
-			callee.name ? callee.name->s : "");
+			callee.name ? (int)callee.name->len : 0, callee.name ? callee.name->s : "");
 	default:
 		return jinja_fail(r, E_INVAL, "%s is not callable", jinja_type_name(callee));
 	}

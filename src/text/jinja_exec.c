@@ -6,16 +6,17 @@
 
 #define BASE_STEPS ((size_t)20 << 20)
 #define BASE_MEMORY ((size_t)64 << 20)
-#define BASE_OUTPUT ((size_t)16 << 20)
+#define BASE_OUTPUT ((size_t)8 << 20)
 
 struct jinja_limits jinja_limits_for(size_t input_bytes)
 {
 	return (struct jinja_limits){.steps = BASE_STEPS + 16 * input_bytes,
 		.memory_bytes = BASE_MEMORY + 64 * input_bytes,
-		.output_bytes = BASE_OUTPUT + 8 * input_bytes};
+		.output_bytes = BASE_OUTPUT + 4 * input_bytes};
 }
 
-static enum status assign(struct jinja_run *r, const struct jinja_node *target, struct jinja_value v)
+static enum status assign(
+	struct jinja_run *r, const struct jinja_node *target, struct jinja_value v)
 {
 	const struct jinja_list *items;
 	struct jinja_value ns, *key;
@@ -36,8 +37,8 @@ static enum status assign(struct jinja_run *r, const struct jinja_node *target, 
 	default:
 		TRY(jinja_iterate(r, &items, v));
 		if (items->n != target->n_kids)
-			return jinja_fail(r, E_INVAL, "%zu values for %zu names", items->n,
-				target->n_kids);
+			return jinja_fail(
+				r, E_INVAL, "%zu values for %zu names", items->n, target->n_kids);
 		for (i = 0; i < items->n; i++)
 			TRY(assign(r, target->kids[i], items->items[i]));
 		return OK;
@@ -72,8 +73,8 @@ static enum status capture_inner(
 }
 
 /* A filter chain on text: its innermost filter has no operand. */
-static enum status run_filters(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value v, struct jinja_value *out)
+static enum status run_filters(struct jinja_run *r, const struct jinja_node *n,
+	struct jinja_value v, struct jinja_value *out)
 {
 	struct jinja_args args = {.names = n->kid_names, .n = n->n_kids};
 	size_t i;
@@ -129,7 +130,6 @@ static enum status exec_for(struct jinja_run *r, const struct jinja_node *n)
 	}
 	TRY(jinja_alloc(r, &loop, 1, sizeof(*loop)));
 	loop->items = items;
-	loop->depth0 = r->loops++;
 	for (; loop->index0 < items->n; loop->index0++) {
 		TRY(jinja_charge(r, 1));
 		r->scope->n = 0; /* what an iteration sets ends with it */
@@ -142,7 +142,6 @@ static enum status exec_for(struct jinja_run *r, const struct jinja_node *n)
 		r->flow = JINJA_FLOW_NONE;
 	}
 	r->flow = JINJA_FLOW_NONE;
-	r->loops--;
 	r->scope = outer;
 	return OK;
 }
@@ -181,8 +180,7 @@ static enum status exec_macro(struct jinja_run *r, const struct jinja_node *n)
 	TRY(jinja_alloc(r, &m, 1, sizeof(*m)));
 	m->node = n;
 	m->scope = r->scope;
-	return jinja_scope_set(
-		r, n->name, (struct jinja_value){.type = JINJA_MACRO, .macro = m});
+	return jinja_scope_set(r, n->name, (struct jinja_value){.type = JINJA_MACRO, .macro = m});
 }
 
 static enum status exec_node(struct jinja_run *r, const struct jinja_node *n)
@@ -274,16 +272,13 @@ enum status jinja_call_macro(struct jinja_run *r, const struct jinja_macro *m,
 	const struct jinja_args *args, struct jinja_value *out)
 {
 	struct jinja_scope *outer = r->scope;
-	unsigned loops = r->loops;
 
 	TRY(jinja_enter(r));
 	r->scope = m->scope;
-	r->loops = 0;
 	TRY(jinja_scope_push(r));
 	TRY(bind_macro(r, m->node, args));
 	TRY(capture(r, &m->node->body, out));
 	r->scope = outer;
-	r->loops = loops;
 	jinja_leave(r);
 	return OK;
 }

@@ -11,8 +11,8 @@ static enum status undefined_access(struct jinja_run *r, struct jinja_value v)
 {
 	if (!v.name)
 		return jinja_fail(r, E_INVAL, "value is undefined");
-	return jinja_fail(r, E_INVAL, "'%.*s' is undefined", v.name->len > 60 ? 60 : (int)v.name->len,
-		v.name->s);
+	return jinja_fail(r, E_INVAL, "'%.*s' is undefined",
+		v.name->len > 60 ? 60 : (int)v.name->len, v.name->s);
 }
 
 static bool name_is(const struct jinja_str *s, const char *word)
@@ -20,7 +20,8 @@ static bool name_is(const struct jinja_str *s, const char *word)
 	return s->len == strlen(word) && memcmp(s->s, word, s->len) == 0;
 }
 
-static struct jinja_value loop_item(const struct jinja_loop *l, size_t i, const struct jinja_str *name)
+static struct jinja_value loop_item(
+	const struct jinja_loop *l, size_t i, const struct jinja_str *name)
 {
 	return i < l->items->n ? l->items->items[i] : jinja_undefined(name);
 }
@@ -45,9 +46,9 @@ static struct jinja_value loop_attr(const struct jinja_loop *l, const struct jin
 	if (name_is(name, "length"))
 		return jinja_int(n);
 	if (name_is(name, "depth"))
-		return jinja_int(l->depth0 + 1);
+		return jinja_int(1); /* only a recursive loop has more */
 	if (name_is(name, "depth0"))
-		return jinja_int(l->depth0);
+		return jinja_int(0);
 	if (name_is(name, "previtem"))
 		return loop_item(l, l->index0 - 1, name);
 	if (name_is(name, "nextitem"))
@@ -67,13 +68,12 @@ static enum status bind_method(
 	return OK;
 }
 
-static enum status find_key(struct jinja_run *r, struct jinja_value *out, const struct jinja_dict *d,
-	const struct jinja_str *name)
+static enum status find_key(struct jinja_run *r, struct jinja_value *out,
+	const struct jinja_dict *d, const struct jinja_str *name)
 {
 	struct jinja_value *found;
 
-	TRY(jinja_dict_find(
-		r, &found, d, (struct jinja_value){.type = JINJA_STRING, .str = name}));
+	TRY(jinja_dict_find(r, &found, d, (struct jinja_value){.type = JINJA_STRING, .str = name}));
 	*out = found ? *found : jinja_undefined(name);
 	return OK;
 }
@@ -100,15 +100,15 @@ enum status jinja_getattr(struct jinja_run *r, struct jinja_value *out, struct j
 }
 
 /* v[key]: keys come before methods. */
-enum status jinja_getitem(struct jinja_run *r, struct jinja_value *out, struct jinja_value v,
-	struct jinja_value key)
+enum status jinja_getitem(
+	struct jinja_run *r, struct jinja_value *out, struct jinja_value v, struct jinja_value key)
 {
 	struct jinja_value *found;
 	int64_t i, n;
 
 	if (v.type == JINJA_UNDEFINED)
 		return undefined_access(r, v);
-	if (v.type == JINJA_DICT) {
+	if (v.type == JINJA_DICT && jinja_is_key(key)) {
 		TRY(jinja_dict_find(r, &found, v.dict, key));
 		if (found) {
 			*out = *found;
@@ -149,7 +149,8 @@ enum status jinja_getitem(struct jinja_run *r, struct jinja_value *out, struct j
 	return OK;
 }
 
-static enum status eval_list(struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
+static enum status eval_list(
+	struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
 {
 	struct jinja_value v;
 	size_t i;
@@ -163,7 +164,8 @@ static enum status eval_list(struct jinja_run *r, const struct jinja_node *n, st
 	return OK;
 }
 
-static enum status eval_dict(struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
+static enum status eval_dict(
+	struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
 {
 	struct jinja_value k, v;
 	size_t i;
@@ -190,8 +192,8 @@ static enum status eval_args(
 	return OK;
 }
 
-static enum status eval_slice(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value v, struct jinja_value *out)
+static enum status eval_slice(struct jinja_run *r, const struct jinja_node *n, struct jinja_value v,
+	struct jinja_value *out)
 {
 	struct jinja_value at[3];
 	size_t i;
@@ -204,8 +206,8 @@ static enum status eval_slice(
 	return jinja_slice(r, v, at, out);
 }
 
-static enum status eval_compare(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value left, struct jinja_value *out)
+static enum status eval_compare(struct jinja_run *r, const struct jinja_node *n,
+	struct jinja_value left, struct jinja_value *out)
 {
 	struct jinja_value right;
 	bool yes = true;
@@ -224,19 +226,24 @@ static enum status eval_compare(
 static enum status eval_concat(
 	struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out)
 {
-	struct jinja_sb sb = {.run = r};
-	struct jinja_value v;
+	struct jinja_value all = {.type = JINJA_STRING, .str = &(struct jinja_str){.s = ""}}, v;
+	struct jinja_str s;
 	size_t i;
 
 	for (i = 0; i < n->n_kids; i++) {
 		TRY(jinja_eval(r, n->kids[i], &v));
-		TRY(jinja_print(&sb, v));
+		TRY(jinja_to_str(r, v, &s));
+		if (i)
+			TRY(jinja_str_append(r, &all, all.str, s));
+		else
+			TRY(jinja_str_new(r, &all, s));
 	}
-	return jinja_sb_value(&sb, out);
+	*out = all;
+	return OK;
 }
 
-static enum status eval_sign(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value v, struct jinja_value *out)
+static enum status eval_sign(struct jinja_run *r, const struct jinja_node *n, struct jinja_value v,
+	struct jinja_value *out)
 {
 	int64_t i;
 
@@ -257,8 +264,8 @@ static enum status eval_sign(
 }
 
 /* Nodes that evaluate n->a first and then work on its value. */
-static enum status eval_on(
-	struct jinja_run *r, const struct jinja_node *n, struct jinja_value v, struct jinja_value *out)
+static enum status eval_on(struct jinja_run *r, const struct jinja_node *n, struct jinja_value v,
+	struct jinja_value *out)
 {
 	struct jinja_value w;
 	struct jinja_args args;

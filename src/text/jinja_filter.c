@@ -1,6 +1,6 @@
 /*
- * Filters on single values and text; those on sequences are in jinja_filter_seq.c. To add one: write
- * a filter_fn, name it in the table at the end.
+ * Filters on single values and text; those on sequences are in jinja_filter_seq.c. To add one:
+ * write a filter_fn, name it in the table at the end.
  */
 #include "text/jinja_filter.h"
 
@@ -13,8 +13,8 @@
 
 #include "text/unicode.h"
 
-static enum status f_string(struct jinja_run *r, struct jinja_value v, const struct jinja_args *args,
-	struct jinja_value *out)
+static enum status f_string(struct jinja_run *r, struct jinja_value v,
+	const struct jinja_args *args, struct jinja_value *out)
 {
 	struct jinja_str s;
 
@@ -29,8 +29,8 @@ static enum status f_safe(struct jinja_run *r, struct jinja_value v, const struc
 	return f_string(r, v, args, out); /* nothing is escaped, so nothing needs to be spared */
 }
 
-static enum status f_escape(struct jinja_run *r, struct jinja_value v, const struct jinja_args *args,
-	struct jinja_value *out)
+static enum status f_escape(struct jinja_run *r, struct jinja_value v,
+	const struct jinja_args *args, struct jinja_value *out)
 {
 	static const char special[] = "&<>'\"";
 	static const char *const entity[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
@@ -44,7 +44,7 @@ static enum status f_escape(struct jinja_run *r, struct jinja_value v, const str
 		const char *hit = s.s[i] ? strchr(special, s.s[i]) : NULL;
 
 		if (hit)
-			TRY(jinja_sb_puts(&sb, entity[hit - special]));
+			TRY(jinja_sb_put_as(&sb, s, i, entity[hit - special]));
 		else
 			TRY(jinja_sb_put(&sb, jinja_str_sub(s, i, i + 1)));
 	}
@@ -152,8 +152,8 @@ static enum status f_replace(struct jinja_run *r, struct jinja_value v,
 	return jinja_str_replace(r, out, s, old, new, max);
 }
 
-static enum status f_indent(struct jinja_run *r, struct jinja_value v, const struct jinja_args *args,
-	struct jinja_value *out)
+static enum status f_indent(struct jinja_run *r, struct jinja_value v,
+	const struct jinja_args *args, struct jinja_value *out)
 {
 	struct jinja_sb sb = {.run = r};
 	struct jinja_value a[3], pad = {0};
@@ -309,7 +309,8 @@ static enum status f_abs(struct jinja_run *r, struct jinja_value v, const struct
 {
 	TRY(jinja_bind(r, "abs", args, "", 0, NULL));
 	if (!jinja_is_number(v))
-		return jinja_fail(r, E_INVAL, "abs: expected a number, found %s", jinja_type_name(v));
+		return jinja_fail(
+			r, E_INVAL, "abs: expected a number, found %s", jinja_type_name(v));
 	*out = v;
 	if (v.type == JINJA_FLOAT)
 		*out = jinja_float(fabs(v.f));
@@ -358,13 +359,12 @@ static enum status f_round(struct jinja_run *r, struct jinja_value v, const stru
 	else if (method.len == 5 && memcmp(method.s, "floor", 5) == 0)
 		*out = jinja_float(floor(f * scale) / scale);
 	else
-		return jinja_fail(
-			r, E_INVAL, "round: method must be 'common', 'ceil' or 'floor'");
+		return jinja_fail(r, E_INVAL, "round: method must be 'common', 'ceil' or 'floor'");
 	return OK;
 }
 
-static enum status f_tojson(struct jinja_run *r, struct jinja_value v, const struct jinja_args *args,
-	struct jinja_value *out)
+static enum status f_tojson(struct jinja_run *r, struct jinja_value v,
+	const struct jinja_args *args, struct jinja_value *out)
 {
 	return jinja_to_json(r, out, v, args);
 }

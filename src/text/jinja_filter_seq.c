@@ -49,15 +49,14 @@ enum status jinja_filter_last(struct jinja_run *r, struct jinja_value v,
 	return pick(r, "last", v, args, true, out);
 }
 
-static enum status copy_list(struct jinja_run *r, const struct jinja_list *items, bool reversed,
-	struct jinja_value *out)
+static enum status copy_list(
+	struct jinja_run *r, const struct jinja_list *items, bool reversed, struct jinja_value *out)
 {
 	size_t i;
 
 	TRY(jinja_list_new(r, out, items->n));
 	for (i = 0; i < items->n; i++)
-		TRY(jinja_list_push(
-			r, out->list, items->items[reversed ? items->n - 1 - i : i]));
+		TRY(jinja_list_push(r, out->list, items->items[reversed ? items->n - 1 - i : i]));
 	return OK;
 }
 
@@ -139,9 +138,9 @@ enum status jinja_filter_items(struct jinja_run *r, struct jinja_value v,
 	if (v.type == JINJA_UNDEFINED)
 		return jinja_list_new(r, out, 0);
 	if (v.type != JINJA_DICT)
-		return jinja_fail(r, E_INVAL, "items: expected a dict, found %s", jinja_type_name(v));
-	m.id = (unsigned)jinja_method_find(
-		JINJA_DICT, (struct jinja_str){.s = "items", .len = 5});
+		return jinja_fail(
+			r, E_INVAL, "items: expected a dict, found %s", jinja_type_name(v));
+	m.id = (unsigned)jinja_method_find(JINJA_DICT, (struct jinja_str){.s = "items", .len = 5});
 	return jinja_method_run(r, &m, args, out);
 }
 
@@ -150,9 +149,8 @@ static struct jinja_args args_from(const struct jinja_args *args, size_t skip)
 {
 	if (args->n <= skip)
 		return (struct jinja_args){0};
-	return (struct jinja_args){.values = args->values + skip,
-		.names = args->names + skip,
-		.n = args->n - skip};
+	return (struct jinja_args){
+		.values = args->values + skip, .names = args->names + skip, .n = args->n - skip};
 }
 
 enum status jinja_filter_map(struct jinja_run *r, struct jinja_value v,
@@ -209,8 +207,8 @@ static enum status filter_by(struct jinja_run *r, const char *what, struct jinja
 		TRY(jinja_need_str(r, what, args->values[attribute], &name));
 		id = jinja_test_find(name);
 		if (id < 0)
-			return jinja_fail(r, E_UNSUPPORTED, "%s: test '%.*s' is not supported", what,
-				name.len > 40 ? 40 : (int)name.len, name.s);
+			return jinja_fail(r, E_UNSUPPORTED, "%s: test '%.*s' is not supported",
+				what, name.len > 40 ? 40 : (int)name.len, name.s);
 	}
 	TRY(jinja_iterate(r, &items, v));
 	TRY(jinja_list_new(r, out, 0));
@@ -265,8 +263,8 @@ static enum status sort_key(struct jinja_run *r, struct jinja_value item,
 }
 
 /* Stable merge sort of pairs (sort key, item). */
-static enum status merge_sort(struct jinja_run *r, struct jinja_pair *a, struct jinja_pair *tmp,
-	size_t n, bool reverse)
+static enum status merge_sort(
+	struct jinja_run *r, struct jinja_pair *a, struct jinja_pair *tmp, size_t n, bool reverse)
 {
 	size_t half = n / 2, i = 0, j = half, k = 0;
 	int c;
@@ -333,8 +331,7 @@ enum status jinja_filter_dictsort(struct jinja_run *r, struct jinja_value v,
 			return jinja_fail(r, E_INVAL, "dictsort: by must be 'key' or 'value'");
 	}
 	TRY(jinja_filter_items(r, v, &none, &items));
-	return sort_items(
-		r, items.list, jinja_int(at), jinja_truth(a[0]), jinja_truth(a[2]), out);
+	return sort_items(r, items.list, jinja_int(at), jinja_truth(a[0]), jinja_truth(a[2]), out);
 }
 
 enum status jinja_filter_unique(struct jinja_run *r, struct jinja_value v,

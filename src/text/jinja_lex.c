@@ -182,7 +182,7 @@ static bool is_digit(char c)
 static bool is_name_byte(char c, bool first)
 {
 	return (uint8_t)((c | 0x20) - 'a') < 26 || c == '_' || (uint8_t)c >= 0x80 ||
-		(!first && is_digit(c));
+	       (!first && is_digit(c));
 }
 
 /* Value of a digit in bases to 36, or 99. */
@@ -196,9 +196,9 @@ static unsigned digit_value(char c)
 
 static size_t digits_end(const struct lexer *l, size_t pos, unsigned base)
 {
-	while (pos < l->len && (digit_value(l->s[pos]) < base ||
-				       (l->s[pos] == '_' && pos + 1 < l->len &&
-					       digit_value(l->s[pos + 1]) < base)))
+	while (pos < l->len &&
+		(digit_value(l->s[pos]) < base || (l->s[pos] == '_' && pos + 1 < l->len &&
+							  digit_value(l->s[pos + 1]) < base)))
 		pos++;
 	return pos;
 }
@@ -233,6 +233,8 @@ static enum status lex_number(struct lexer *l, size_t start)
 	if (base != 10)
 		return lex_int(l, start, digits_end(l, start + 2, base), base);
 	end = digits_end(l, start, 10);
+	if (start && l->s[start - 1] == '.') /* x.1.0 is two subscripts */
+		return lex_int(l, start, end, 10);
 	if (end + 1 < l->len && l->s[end] == '.' && is_digit(l->s[end + 1])) {
 		real = true;
 		end = digits_end(l, end + 1, 10);
@@ -351,8 +353,8 @@ static enum status lex_operator(struct lexer *l, size_t at)
 		if (!l->depth)
 			return lex_fail(l, at, "unexpected '%c'", c);
 		if (l->open[--l->depth] != c)
-			return lex_fail(l, at, "unexpected '%c', expected '%c'", c,
-				l->open[l->depth]);
+			return lex_fail(
+				l, at, "unexpected '%c', expected '%c'", c, l->open[l->depth]);
 	}
 	l->pos = at + 1;
 	return push(l, JINJA_T_OP, at, (struct jinja_token){.op = (uint8_t)c});

@@ -7,8 +7,8 @@
 typedef enum status method_fn(struct jinja_run *r, struct jinja_value self,
 	const struct jinja_args *args, struct jinja_value *out);
 
-static enum status strip(struct jinja_run *r, struct jinja_value self, const struct jinja_args *args,
-	bool left, bool right, struct jinja_value *out)
+static enum status strip(struct jinja_run *r, struct jinja_value self,
+	const struct jinja_args *args, bool left, bool right, struct jinja_value *out)
 {
 	struct jinja_value a[1];
 	struct jinja_str chars;
@@ -43,8 +43,8 @@ static enum status m_rstrip(struct jinja_run *r, struct jinja_value self,
 	return strip(r, self, args, false, true, out);
 }
 
-static enum status split(struct jinja_run *r, struct jinja_value self, const struct jinja_args *args,
-	bool from_right, struct jinja_value *out)
+static enum status split(struct jinja_run *r, struct jinja_value self,
+	const struct jinja_args *args, bool from_right, struct jinja_value *out)
 {
 	struct jinja_value a[2];
 	struct jinja_str sep;
@@ -83,9 +83,9 @@ static size_t line_end(struct jinja_str s, size_t i)
 	if (cp == '\r')
 		return i + 1 < s.len && s.s[i + 1] == '\n' ? 2 : 1;
 	return (cp >= '\n' && cp <= '\f') || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 ||
-			cp == 0x2028 || cp == 0x2029
-		? n
-		: 0;
+			       cp == 0x2028 || cp == 0x2029
+		       ? n
+		       : 0;
 }
 
 static enum status m_splitlines(struct jinja_run *r, struct jinja_value self,
@@ -105,8 +105,7 @@ static enum status m_splitlines(struct jinja_run *r, struct jinja_value self,
 			if (i < s.len)
 				continue;
 		}
-		TRY(jinja_str_new(
-			r, &v, jinja_str_sub(s, start, jinja_truth(keep) ? i + n : i)));
+		TRY(jinja_str_new(r, &v, jinja_str_sub(s, start, jinja_truth(keep) ? i + n : i)));
 		TRY(jinja_list_push(r, out->list, v));
 		start = i += n;
 	}
@@ -114,8 +113,8 @@ static enum status m_splitlines(struct jinja_run *r, struct jinja_value self,
 }
 
 /* startswith and endswith: a string or a tuple of them. */
-static enum status affix(struct jinja_run *r, struct jinja_value self, const struct jinja_args *args,
-	bool end, struct jinja_value *out)
+static enum status affix(struct jinja_run *r, struct jinja_value self,
+	const struct jinja_args *args, bool end, struct jinja_value *out)
 {
 	const char *what = end ? "endswith" : "startswith";
 	struct jinja_str s = *self.str, x;
@@ -224,8 +223,7 @@ static enum status search(struct jinja_run *r, struct jinja_value self,
 	TRY(jinja_need_str(r, "find", a, &sub));
 	TRY(jinja_charge(r, s.len / 16 * (from_right ? sub.len / 16 + 1 : 1) + 1));
 	at = from_right ? jinja_str_rfind(s, sub, s.len) : jinja_str_find(s, sub, 0);
-	*out = jinja_int(
-		at == SIZE_MAX ? -1 : (int64_t)jinja_str_points(jinja_str_sub(s, 0, at)));
+	*out = jinja_int(at == SIZE_MAX ? -1 : (int64_t)jinja_str_points(jinja_str_sub(s, 0, at)));
 	return OK;
 }
 
@@ -292,8 +290,8 @@ static enum status remove_affix(struct jinja_run *r, struct jinja_value self,
 	*out = self;
 	if (!yes.b)
 		return OK;
-	return jinja_str_new(r, out,
-		end ? jinja_str_sub(s, 0, s.len - x.len) : jinja_str_sub(s, x.len, s.len));
+	return jinja_str_new(
+		r, out, end ? jinja_str_sub(s, 0, s.len - x.len) : jinja_str_sub(s, x.len, s.len));
 }
 
 static enum status m_removeprefix(struct jinja_run *r, struct jinja_value self,

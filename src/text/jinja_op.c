@@ -1,4 +1,5 @@
-/* Operators: arithmetic, comparison, slices. Integers have 64 bits; beyond is an error, not a wrap. */
+/* Operators: arithmetic, comparison, slices. Integers have 64 bits; beyond is an error, not a wrap.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -146,14 +147,10 @@ static enum status repeat(
 static enum status concat(
 	struct jinja_run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *out)
 {
-	struct jinja_sb sb = {.run = r};
 	size_t i;
 
-	if (a.type == JINJA_STRING) {
-		TRY(jinja_sb_put(&sb, *a.str));
-		TRY(jinja_sb_put(&sb, *b.str));
-		return jinja_sb_value(&sb, out);
-	}
+	if (a.type == JINJA_STRING)
+		return jinja_str_append(r, out, a.str, *b.str);
 	TRY(jinja_list_new(r, out, a.list->n + b.list->n));
 	out->list->tuple = a.list->tuple;
 	for (i = 0; i < a.list->n; i++)
@@ -167,8 +164,8 @@ static enum status undefined_operand(struct jinja_run *r, struct jinja_value v)
 {
 	if (!v.name)
 		return jinja_fail(r, E_INVAL, "value is undefined");
-	return jinja_fail(r, E_INVAL, "'%.*s' is undefined", v.name->len > 60 ? 60 : (int)v.name->len,
-		v.name->s);
+	return jinja_fail(r, E_INVAL, "'%.*s' is undefined",
+		v.name->len > 60 ? 60 : (int)v.name->len, v.name->s);
 }
 
 enum status jinja_binary(struct jinja_run *r, unsigned op, struct jinja_value a,
@@ -196,8 +193,8 @@ enum status jinja_binary(struct jinja_run *r, unsigned op, struct jinja_value a,
 		jinja_type_name(a), jinja_type_name(b));
 }
 
-enum status jinja_compare(struct jinja_run *r, unsigned op, struct jinja_value a,
-	struct jinja_value b, bool *out)
+enum status jinja_compare(
+	struct jinja_run *r, unsigned op, struct jinja_value a, struct jinja_value b, bool *out)
 {
 	int c;
 
@@ -216,11 +213,10 @@ enum status jinja_compare(struct jinja_run *r, unsigned op, struct jinja_value a
 		return OK;
 	default:
 		TRY(jinja_order(r, &c, a, b));
-		*out = c != 2 &&
-			(op == '<'		     ? c < 0
-				: op == '>'	     ? c > 0
-				: op == JINJA_OP_LE ? c <= 0
-						    : c >= 0);
+		*out = c != 2 && (op == '<'		     ? c < 0
+					 : op == '>'	     ? c > 0
+					 : op == JINJA_OP_LE ? c <= 0
+							     : c >= 0);
 		return OK;
 	}
 }
@@ -266,8 +262,8 @@ enum status jinja_slice(struct jinja_run *r, struct jinja_value v, const struct 
 		size_t from = jinja_str_offset(*v.str, (size_t)start), to = from;
 
 		if (stop > start)
-			to += jinja_str_offset(jinja_str_sub(*v.str, from, v.str->len),
-				(size_t)(stop - start));
+			to += jinja_str_offset(
+				jinja_str_sub(*v.str, from, v.str->len), (size_t)(stop - start));
 		return jinja_str_new(r, out, jinja_str_sub(*v.str, from, to));
 	}
 	TRY(jinja_iterate(r, &items, v));

@@ -102,8 +102,8 @@ enum status jinja_node_over(
 	if (!child || child->height < parent->height)
 		return OK;
 	if (child->height >= JINJA_MAX_HEIGHT)
-		return jinja_parse_fail(p, E_LIMIT, "expression of more than %d levels",
-			JINJA_MAX_HEIGHT);
+		return jinja_parse_fail(
+			p, E_LIMIT, "expression of more than %d levels", JINJA_MAX_HEIGHT);
 	parent->height = (uint16_t)(child->height + 1);
 	return OK;
 }
@@ -114,8 +114,8 @@ static bool full(size_t n)
 	return n == 0 || (n >= 4 && (n & (n - 1)) == 0);
 }
 
-enum status jinja_node_add(struct jinja_parser *p, struct jinja_node *parent, struct jinja_node *kid,
-	const struct jinja_str *name)
+enum status jinja_node_add(struct jinja_parser *p, struct jinja_node *parent,
+	struct jinja_node *kid, const struct jinja_str *name)
 {
 	size_t n = parent->n_kids, cap = n ? 2 * n : 4;
 
@@ -169,7 +169,8 @@ enum status jinja_parse_name(struct jinja_parser *p, struct jinja_str str, uint3
 		}
 	}
 	if (t->n_names == JINJA_MAX_NAMES)
-		return jinja_parse_fail(p, E_LIMIT, "more than %d different names", JINJA_MAX_NAMES);
+		return jinja_parse_fail(
+			p, E_LIMIT, "more than %d different names", JINJA_MAX_NAMES);
 	t->names[i] = (struct jinja_name){.str = str, .function = jinja_function_find(str)};
 	t->n_names++;
 	*name = (uint32_t)i;
@@ -184,7 +185,7 @@ bool jinja_at_op(const struct jinja_parser *p, unsigned op)
 static bool is_word(const struct jinja_token *tok, const char *word)
 {
 	return tok->kind == JINJA_T_NAME && tok->str.len == strlen(word) &&
-		memcmp(tok->str.s, word, tok->str.len) == 0;
+	       memcmp(tok->str.s, word, tok->str.len) == 0;
 }
 
 bool jinja_at_word(const struct jinja_parser *p, const char *word)
@@ -245,8 +246,8 @@ static enum status parse_body(struct jinja_parser *p, struct jinja_body *body, c
 	const struct jinja_token *opener)
 {
 	if (++p->depth > JINJA_MAX_HEIGHT / 2)
-		return jinja_parse_fail(p, E_LIMIT, "blocks more than %d deep",
-			JINJA_MAX_HEIGHT / 2);
+		return jinja_parse_fail(
+			p, E_LIMIT, "blocks more than %d deep", JINJA_MAX_HEIGHT / 2);
 	for (;;) {
 		const struct jinja_token *tok = p->tok;
 		struct jinja_node *n;
@@ -313,8 +314,8 @@ static enum status parse_if(struct jinja_parser *p, struct jinja_body *body)
 	TRY(body_add(p, body, n));
 	if (jinja_at_word(p, "elif")) {
 		if (++p->depth > JINJA_MAX_HEIGHT / 2)
-			return jinja_parse_fail(p, E_LIMIT, "more than %d branches",
-				JINJA_MAX_HEIGHT / 2);
+			return jinja_parse_fail(
+				p, E_LIMIT, "more than %d branches", JINJA_MAX_HEIGHT / 2);
 		TRY(parse_if(p, &n->other));
 		p->depth--;
 		return OK;
@@ -431,8 +432,8 @@ static enum status parse_loop_control(
 	struct jinja_node *n;
 
 	if (!p->loops)
-		return jinja_parse_fail(p, E_FORMAT, "'%.*s' outside a loop",
-			(int)p->tok->str.len, p->tok->str.s);
+		return jinja_parse_fail(
+			p, E_FORMAT, "'%.*s' outside a loop", (int)p->tok->str.len, p->tok->str.s);
 	p->tok++;
 	TRY(jinja_node_new(p, &n, kind));
 	TRY(body_add(p, body, n));
@@ -476,15 +477,15 @@ static enum status parse_statement(struct jinja_parser *p, struct jinja_body *bo
 	}
 	for (i = 0; outside[i]; i++) {
 		if (jinja_at_word(p, outside[i]))
-			return jinja_parse_fail(p, E_UNSUPPORTED, "tag '%s' is not supported",
-				outside[i]);
+			return jinja_parse_fail(
+				p, E_UNSUPPORTED, "tag '%s' is not supported", outside[i]);
 	}
 	return jinja_parse_fail(p, E_FORMAT, "unexpected tag '%.*s'",
 		p->tok->str.len > 40 ? 40 : (int)p->tok->str.len, p->tok->str.s);
 }
 
-static enum status parse_template(struct jinja_template *t, const char *source, size_t len,
-	struct error *err)
+static enum status parse_template(
+	struct jinja_template *t, const char *source, size_t len, struct error *err)
 {
 	struct jinja_parser p = {.t = t, .err = err};
 	struct jinja_tokens tokens = {0};

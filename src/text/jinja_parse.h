@@ -26,8 +26,8 @@ enum status jinja_node_new(struct jinja_parser *p, struct jinja_node **out, enum
 enum status jinja_node_over(
 	struct jinja_parser *p, struct jinja_node *parent, const struct jinja_node *child);
 /* Appends a kid with its name, both of which may be NULL. */
-enum status jinja_node_add(struct jinja_parser *p, struct jinja_node *parent, struct jinja_node *kid,
-	const struct jinja_str *name);
+enum status jinja_node_add(struct jinja_parser *p, struct jinja_node *parent,
+	struct jinja_node *kid, const struct jinja_str *name);
 enum status jinja_parse_name(struct jinja_parser *p, struct jinja_str str, uint32_t *name);
 
 bool jinja_at_op(const struct jinja_parser *p, unsigned op);

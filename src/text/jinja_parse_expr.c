@@ -18,7 +18,7 @@ static bool text_is(struct jinja_str s, const char *word)
 static bool at_end(const struct jinja_parser *p)
 {
 	return p->tok->kind == JINJA_T_OUT_END || p->tok->kind == JINJA_T_TAG_END ||
-		p->tok->kind == JINJA_T_END || jinja_at_op(p, ')') || jinja_at_op(p, '=');
+	       p->tok->kind == JINJA_T_END || jinja_at_op(p, ')') || jinja_at_op(p, '=');
 }
 
 /* A node of two children. */
@@ -169,8 +169,8 @@ static enum status parse_identifier(struct jinja_parser *p, struct jinja_node **
 		if (text_is(s, "self") || text_is(s, "super") ||
 			(p->macros && (text_is(s, "caller") || text_is(s, "varargs") ||
 					      text_is(s, "kwargs"))))
-			return jinja_parse_fail(p, E_UNSUPPORTED, "variable '%.*s' is not supported",
-				(int)s.len, s.s);
+			return jinja_parse_fail(p, E_UNSUPPORTED,
+				"variable '%.*s' is not supported", (int)s.len, s.s);
 		n->kind = JINJA_N_NAME;
 		n->str = s;
 		TRY(jinja_parse_name(p, s, &n->name));
@@ -192,8 +192,8 @@ static enum status parse_primary(struct jinja_parser *p, struct jinja_node **out
 	case JINJA_T_INT:
 	case JINJA_T_FLOAT:
 		TRY(jinja_node_new(p, out, JINJA_N_CONST));
-		(*out)->value = tok->kind == JINJA_T_INT ? jinja_int(tok->num.i)
-							 : jinja_float(tok->num.f);
+		(*out)->value =
+			tok->kind == JINJA_T_INT ? jinja_int(tok->num.i) : jinja_float(tok->num.f);
 		p->tok++;
 		return OK;
 	default:
@@ -313,7 +313,7 @@ static bool at_test_arg(const struct jinja_parser *p)
 	switch (p->tok->kind) {
 	case JINJA_T_NAME:
 		return !jinja_at_word(p, "else") && !jinja_at_word(p, "or") &&
-			!jinja_at_word(p, "and");
+		       !jinja_at_word(p, "and");
 	case JINJA_T_STRING:
 	case JINJA_T_INT:
 	case JINJA_T_FLOAT:
@@ -323,9 +323,10 @@ static bool at_test_arg(const struct jinja_parser *p)
 	}
 }
 
-static enum status parse_test(struct jinja_parser *p, struct jinja_node *on, struct jinja_node **out)
+static enum status parse_test(
+	struct jinja_parser *p, struct jinja_node *on, struct jinja_node **out)
 {
-	struct jinja_node *n, *arg, *not;
+	struct jinja_node *n, *arg, *not ;
 	struct jinja_str name;
 	bool negated;
 	int id;
@@ -353,8 +354,8 @@ static enum status parse_test(struct jinja_parser *p, struct jinja_node *on, str
 	*out = n;
 	if (!negated)
 		return OK;
-	TRY(make_binary(p, JINJA_N_NOT, 0, n, NULL, &not));
-	*out = not;
+	TRY(make_binary(p, JINJA_N_NOT, 0, n, NULL, &not ));
+	*out = not ;
 	return OK;
 }
 
@@ -471,9 +472,8 @@ static unsigned skip_comparison(struct jinja_parser *p)
 		p->tok--;
 		return 0;
 	}
-	if (tok->kind != JINJA_T_OP ||
-		(tok->op != '<' && tok->op != '>' &&
-			(tok->op < JINJA_OP_EQ || tok->op > JINJA_OP_LE)))
+	if (tok->kind != JINJA_T_OP || (tok->op != '<' && tok->op != '>' &&
+					       (tok->op < JINJA_OP_EQ || tok->op > JINJA_OP_LE)))
 		return 0;
 	p->tok++;
 	return tok->op;

@@ -9,11 +9,12 @@
 #include "text/unicode.h"
 
 /* The shortest digits that read back as f, laid out as Python does. */
-void jinja_format_float(double f, char dst[40])
+void jinja_format_float(double f, char dst[JINJA_FLOAT_BYTES])
 {
-	const size_t room = 39; /* behind a sign */
+	static const char zeros[] = "0000000000000000";
 	char digits[32], *e;
 	int precision, exponent, n;
+	size_t at, room;
 	bool negative = signbit(f);
 
 	if (isnan(f) || isinf(f)) {
@@ -26,36 +27,26 @@ void jinja_format_float(double f, char dst[40])
 			break;
 	}
 	e = strchr(digits, 'e');
-	exponent = atoi(e + 1);
+	exponent = atoi(e + 1); /* -324 to 308 */
 	*e = 0;
 	if (digits[1]) /* drop the point: digits[0..n) */
 		memmove(digits + 1, digits + 2, strlen(digits + 1));
 	n = (int)strlen(digits);
+	at = 0;
 	if (negative)
-		*dst++ = '-';
+		dst[at++] = '-';
+	dst += at;
+	room = JINJA_FLOAT_BYTES - at;
 	if (exponent < -4 || exponent >= 16) {
 		snprintf(dst, room, "%c%s%se%c%02d", digits[0], n > 1 ? "." : "", digits + 1,
 			exponent < 0 ? '-' : '+', abs(exponent));
 	} else if (exponent < 0) {
-		snprintf(dst, room, "0.%.*s%s", -exponent - 1, "0000", digits);
+		snprintf(dst, room, "0.%.*s%s", -exponent - 1, zeros, digits);
 	} else if (exponent >= n - 1) {
-		snprintf(dst, room, "%.17s%.*s.0", digits, exponent - n + 1, "0000000000000000");
+		snprintf(dst, room, "%s%.*s.0", digits, exponent - n + 1, zeros);
 	} else {
 		snprintf(dst, room, "%.*s.%s", exponent + 1, digits, digits + exponent + 1);
 	}
-}
-
-/* Appends clean text in place of bytes whose mark is that of the byte at i. */
-static enum status put_as(struct jinja_sb *sb, struct jinja_str s, size_t i, const char *text)
-{
-	uint8_t mark[16];
-	struct jinja_str one = {.s = text, .len = strlen(text)};
-
-	if (s.mark) {
-		memset(mark, s.mark[i], sizeof(mark));
-		one.mark = mark;
-	}
-	return jinja_sb_put(sb, one);
 }
 
 static enum status repr_str(struct jinja_sb *sb, struct jinja_str s)
@@ -74,15 +65,20 @@ static enum status repr_str(struct jinja_sb *sb, struct jinja_str s)
 			snprintf(text, sizeof(text), "\\%c", (int)cp);
 		else if (cp == '\n' || cp == '\r' || cp == '\t')
 			snprintf(text, sizeof(text), "\\%c",
-				cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
+				cp == '\n'   ? 'n'
+				: cp == '\r' ? 'r'
+					     : 't');
 		else if (cp == ' ' ||
-			(unicode_class_of(cp) & (UNI_L | UNI_M | UNI_N | UNI_P | UNI_S)))
+			 (unicode_class_of(cp) & (UNI_L | UNI_M | UNI_N | UNI_P | UNI_S)))
 			continue;
 		else
 			snprintf(text, sizeof(text),
-				cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+				cp < 0x100     ? "\\x%02x"
+				: cp < 0x10000 ? "\\u%04x"
+					       : "\\U%08x",
+				cp);
 		TRY(jinja_sb_put(sb, jinja_str_sub(s, done, i)));
-		TRY(put_as(sb, s, i, text));
+		TRY(jinja_sb_put_as(sb, s, i, text));
 		done = i + n;
 	}
 	TRY(jinja_sb_put(sb, jinja_str_sub(s, done, s.len)));
@@ -120,7 +116,7 @@ static enum status repr_dict(struct jinja_sb *sb, const struct jinja_dict *d)
 enum status jinja_repr(struct jinja_sb *sb, struct jinja_value v)
 {
 	struct jinja_run *r = sb->run;
-	char text[48];
+	char text[JINJA_FLOAT_BYTES];
 
 	TRY(jinja_charge(r, 1));
 	TRY(jinja_enter(r));
@@ -210,7 +206,7 @@ static enum status json_str(struct json_form *f, struct jinja_str s)
 		hit = cp && cp < 128 ? strchr(plain, (int)cp) : NULL;
 		if (hit)
 			snprintf(text, sizeof(text), "\\%c", letters[hit - plain]);
-		else if (cp < 0x20 || (f->ascii && cp > 126 && cp < 0x10000 && cp != 127))
+		else if (cp < 0x20 || (f->ascii && cp > 126 && cp < 0x10000))
 			snprintf(text, sizeof(text), "\\u%04x", cp);
 		else if (f->ascii && cp >= 0x10000)
 			snprintf(text, sizeof(text), "\\u%04x\\u%04x", 0xD7C0 + (cp >> 10),
@@ -218,7 +214,7 @@ static enum status json_str(struct json_form *f, struct jinja_str s)
 		else
 			continue;
 		TRY(jinja_sb_put(f->sb, jinja_str_sub(s, done, i)));
-		TRY(put_as(f->sb, s, i, text));
+		TRY(jinja_sb_put_as(f->sb, s, i, text));
 		done = i + n;
 	}
 	TRY(jinja_sb_put(f->sb, jinja_str_sub(s, done, s.len)));
@@ -230,7 +226,7 @@ static enum status json_value(struct json_form *f, struct jinja_value v, unsigne
 /* Keys that are not text are written as text. */
 static enum status json_key(struct json_form *f, struct jinja_value key)
 {
-	char text[48] = "null";
+	char text[JINJA_FLOAT_BYTES] = "null";
 
 	switch ((enum jinja_type)key.type) {
 	case JINJA_STRING:
@@ -335,8 +331,9 @@ static enum status json_value(struct json_form *f, struct jinja_value v, unsigne
 		break;
 	case JINJA_FLOAT:
 		if (isnan(v.f) || isinf(v.f))
-			TRY(jinja_sb_puts(
-				f->sb, isnan(v.f) ? "NaN" : v.f < 0 ? "-Infinity" : "Infinity"));
+			TRY(jinja_sb_puts(f->sb, isnan(v.f) ? "NaN"
+						 : v.f < 0  ? "-Infinity"
+							    : "Infinity"));
 		else
 			TRY(jinja_repr(f->sb, v));
 		break;
@@ -353,8 +350,8 @@ static enum status json_value(struct json_form *f, struct jinja_value v, unsigne
 		TRY(json_dict(f, v.dict, level));
 		break;
 	default:
-		return jinja_fail(
-			r, E_INVAL, "tojson: a value of type %s has no JSON form", jinja_type_name(v));
+		return jinja_fail(r, E_INVAL, "tojson: a value of type %s has no JSON form",
+			jinja_type_name(v));
 	}
 	jinja_leave(r);
 	return OK;
@@ -364,9 +361,8 @@ enum status jinja_to_json(struct jinja_run *r, struct jinja_value *out, struct j
 	const struct jinja_args *args)
 {
 	struct jinja_sb sb = {.run = r};
-	struct json_form f = {.sb = &sb,
-		.item_sep = {.s = ", ", .len = 2},
-		.key_sep = {.s = ": ", .len = 2}};
+	struct json_form f = {
+		.sb = &sb, .item_sep = {.s = ", ", .len = 2}, .key_sep = {.s = ": ", .len = 2}};
 	struct jinja_value a[4], blank;
 	int64_t n;
 

@@ -33,7 +33,6 @@ struct jinja_run {
 	struct jinja_limits limits;
 	size_t steps;
 	unsigned depth;
-	unsigned loops; /* for loops around the current statement */
 	uint32_t line;
 	enum jinja_flow flow;
 	struct jinja_sb *out; /* where output goes */
@@ -77,7 +76,7 @@ static inline void jinja_leave(struct jinja_run *r)
 
 /* Arguments of a call, evaluated. */
 struct jinja_args {
-	struct jinja_value *values;   /* [n] */
+	struct jinja_value *values;	/* [n] */
 	const struct jinja_str **names; /* [n] NULL: positional; positional ones come first */
 	size_t n;
 };
@@ -92,10 +91,10 @@ static inline bool jinja_given(struct jinja_value v)
 {
 	return v.type != JINJA_UNDEFINED || v.name;
 }
-enum status jinja_need_str(struct jinja_run *r, const char *what, struct jinja_value v,
-	struct jinja_str *out);
-enum status jinja_need_int(struct jinja_run *r, const char *what, struct jinja_value v,
-	int64_t *out);
+enum status jinja_need_str(
+	struct jinja_run *r, const char *what, struct jinja_value v, struct jinja_str *out);
+enum status jinja_need_int(
+	struct jinja_run *r, const char *what, struct jinja_value v, int64_t *out);
 
 /* jinja_scope.c */
 enum status jinja_scope_push(struct jinja_run *r);
@@ -108,20 +107,21 @@ enum status jinja_repr(struct jinja_sb *sb, struct jinja_value v);  /* repr() */
 enum status jinja_to_str(struct jinja_run *r, struct jinja_value v, struct jinja_str *out);
 enum status jinja_to_json(struct jinja_run *r, struct jinja_value *out, struct jinja_value v,
 	const struct jinja_args *args);
-void jinja_format_float(double f, char dst[40]);
+#define JINJA_FLOAT_BYTES 64
+void jinja_format_float(double f, char dst[JINJA_FLOAT_BYTES]);
 
 /* jinja_expr.c */
 enum status jinja_eval(struct jinja_run *r, const struct jinja_node *n, struct jinja_value *out);
 enum status jinja_getattr(struct jinja_run *r, struct jinja_value *out, struct jinja_value v,
 	const struct jinja_str *name);
-enum status jinja_getitem(struct jinja_run *r, struct jinja_value *out, struct jinja_value v,
-	struct jinja_value key);
+enum status jinja_getitem(
+	struct jinja_run *r, struct jinja_value *out, struct jinja_value v, struct jinja_value key);
 
 /* jinja_op.c */
 enum status jinja_binary(struct jinja_run *r, unsigned op, struct jinja_value a,
 	struct jinja_value b, struct jinja_value *out);
-enum status jinja_compare(struct jinja_run *r, unsigned op, struct jinja_value a,
-	struct jinja_value b, bool *out);
+enum status jinja_compare(
+	struct jinja_run *r, unsigned op, struct jinja_value a, struct jinja_value b, bool *out);
 enum status jinja_slice(struct jinja_run *r, struct jinja_value v, const struct jinja_value at[3],
 	struct jinja_value *out);
 
@@ -131,8 +131,8 @@ enum status jinja_call_macro(struct jinja_run *r, const struct jinja_macro *m,
 	const struct jinja_args *args, struct jinja_value *out);
 
 /* jinja_call.c */
-enum status jinja_call(struct jinja_run *r, struct jinja_value callee, const struct jinja_args *args,
-	struct jinja_value *out);
+enum status jinja_call(struct jinja_run *r, struct jinja_value callee,
+	const struct jinja_args *args, struct jinja_value *out);
 
 /* jinja_filter.c, jinja_test.c, jinja_method.c: tables; -1: no such name */
 int jinja_filter_find(struct jinja_str name);

@@ -23,10 +23,10 @@ enum status jinja_alloc(struct jinja_run *r, void *out, size_t count, size_t byt
 {
 	void *mem = arena_try_alloc(&r->arena, count, bytes);
 
+	memcpy(out, &mem, sizeof(mem)); /* out is the address of a pointer of any type */
 	if (!mem)
-		return jinja_fail(r, E_LIMIT, "more than %zu bytes of memory needed",
-			r->limits.memory_bytes);
-	memcpy(out, &mem, sizeof(mem));
+		return jinja_fail(
+			r, E_LIMIT, "more than %zu bytes of memory needed", r->limits.memory_bytes);
 	return OK;
 }
 
@@ -42,7 +42,7 @@ enum status jinja_too_deep(struct jinja_run *r)
 
 enum status jinja_scope_push(struct jinja_run *r)
 {
-	struct jinja_scope *s = NULL;
+	struct jinja_scope *s;
 
 	TRY(jinja_alloc(r, &s, 1, sizeof(*s)));
 	s->parent = r->scope;
@@ -60,7 +60,7 @@ enum status jinja_scope_set(struct jinja_run *r, uint32_t name, struct jinja_val
 	if (i == s->n) {
 		if (s->n == s->cap) {
 			size_t cap = s->cap ? 2 * s->cap : 4;
-			struct jinja_binding *vars = NULL;
+			struct jinja_binding *vars;
 
 			TRY(jinja_alloc(r, &vars, cap, sizeof(*vars)));
 			if (s->n)

@@ -1,4 +1,12 @@
-/* Strings of templates. Marks travel with every byte; see jinja.h. */
+/*
+ * Strings of templates. Marks travel with every byte.
+ *
+ * Why a mark per byte, and not a sentinel around client text: templates search, strip, split, slice
+ * and count; a sentinel in the text would be found, cut in two or counted, and a client could write
+ * one. A mark beside the text is seen by no operation and lost by none: what is taken from a string
+ * takes its marks along, what is put in the place of a character (an escape, the other case) takes
+ * that character's. Clean strings have no marks and cost nothing.
+ */
 #include "text/jinja_str.h"
 
 #include <string.h>
@@ -86,6 +94,18 @@ enum status jinja_sb_put(struct jinja_sb *sb, struct jinja_str s)
 enum status jinja_sb_puts(struct jinja_sb *sb, const char *s)
 {
 	return jinja_sb_put(sb, (struct jinja_str){.s = s, .len = strlen(s)});
+}
+
+enum status jinja_sb_put_as(struct jinja_sb *sb, struct jinja_str s, size_t i, const char *text)
+{
+	uint8_t mark[16];
+	struct jinja_str one = {.s = text, .len = strlen(text)};
+
+	if (s.mark) {
+		memset(mark, s.mark[i], sizeof(mark));
+		one.mark = mark;
+	}
+	return jinja_sb_put(sb, one);
 }
 
 enum status jinja_sb_value(struct jinja_sb *sb, struct jinja_value *out)
@@ -205,6 +225,25 @@ enum status jinja_sb_put_case(struct jinja_sb *sb, struct jinja_str s, enum jinj
 	return OK;
 }
 
+enum status jinja_str_append(
+	struct jinja_run *r, struct jinja_value *out, const struct jinja_str *a, struct jinja_str b)
+{
+	struct jinja_sb *sb = a->sb;
+	struct jinja_str *p;
+
+	if (!sb || sb->s != a->s || sb->len != a->len) {
+		TRY(jinja_alloc(r, &sb, 1, sizeof(*sb)));
+		sb->run = r;
+		TRY(jinja_sb_put(sb, *a));
+	}
+	TRY(jinja_sb_put(sb, b));
+	TRY(jinja_alloc(r, &p, 1, sizeof(*p)));
+	*p = (struct jinja_str){
+		.s = sb->s ? sb->s : "", .mark = sb->mark, .len = sb->len, .sb = sb};
+	*out = (struct jinja_value){.type = JINJA_STRING, .str = p};
+	return OK;
+}
+
 enum status jinja_str_replace(struct jinja_run *r, struct jinja_value *out, struct jinja_str s,
 	struct jinja_str old, struct jinja_str new, int64_t max)
 {
@@ -253,7 +292,7 @@ static enum status split_space(
 		if (!rest.len)
 			return OK;
 		if (max == 0)
-			return push_str(r, l, jinja_str_strip(rest, NULL, from_right, false));
+			return push_str(r, l, rest);
 		max -= max > 0;
 		at = from_right ? rest.len : 0;
 		while (from_right ? at > 0 : at < rest.len) {

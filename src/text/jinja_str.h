@@ -17,6 +17,8 @@ struct jinja_sb {
 
 enum status jinja_sb_put(struct jinja_sb *sb, struct jinja_str s);
 enum status jinja_sb_puts(struct jinja_sb *sb, const char *s);
+/* Text of at most 16 bytes in place of the character at s[i], with its mark. */
+enum status jinja_sb_put_as(struct jinja_sb *sb, struct jinja_str s, size_t i, const char *text);
 /* A string value of what was built; the builder may go on, earlier values keep their text. */
 enum status jinja_sb_value(struct jinja_sb *sb, struct jinja_value *out);
 
@@ -42,6 +44,9 @@ bool jinja_str_equal(struct jinja_str a, struct jinja_str b);
 enum jinja_case { JINJA_UPPER, JINJA_LOWER };
 /* Appends s with its case changed. */
 enum status jinja_sb_put_case(struct jinja_sb *sb, struct jinja_str s, enum jinja_case c);
+/* a followed by b. */
+enum status jinja_str_append(struct jinja_run *r, struct jinja_value *out,
+	const struct jinja_str *a, struct jinja_str b);
 /* At most max replacements; max < 0: all. */
 enum status jinja_str_replace(struct jinja_run *r, struct jinja_value *out, struct jinja_str s,
 	struct jinja_str old, struct jinja_str new, int64_t max);

@@ -37,15 +37,42 @@ static const struct {
 	const char *name;
 	enum test_id id;
 } tests[] = {
-	{"defined", T_DEFINED}, {"undefined", T_UNDEFINED}, {"none", T_NONE}, {"string", T_STRING},
-	{"mapping", T_MAPPING}, {"sequence", T_SEQUENCE}, {"iterable", T_ITERABLE},
-	{"number", T_NUMBER}, {"integer", T_INTEGER}, {"float", T_FLOAT}, {"boolean", T_BOOLEAN},
-	{"true", T_TRUE}, {"false", T_FALSE}, {"callable", T_CALLABLE}, {"odd", T_ODD},
-	{"even", T_EVEN}, {"divisibleby", T_DIVISIBLEBY}, {"sameas", T_SAMEAS}, {"eq", T_EQ},
-	{"equalto", T_EQ}, {"==", T_EQ}, {"ne", T_NE}, {"!=", T_NE}, {"lt", T_LT},
-	{"lessthan", T_LT}, {"<", T_LT}, {"le", T_LE}, {"<=", T_LE}, {"gt", T_GT},
-	{"greaterthan", T_GT}, {">", T_GT}, {"ge", T_GE}, {">=", T_GE}, {"in", T_IN},
-	{"lower", T_LOWER}, {"upper", T_UPPER},
+	{"defined", T_DEFINED},
+	{"undefined", T_UNDEFINED},
+	{"none", T_NONE},
+	{"string", T_STRING},
+	{"mapping", T_MAPPING},
+	{"sequence", T_SEQUENCE},
+	{"iterable", T_ITERABLE},
+	{"number", T_NUMBER},
+	{"integer", T_INTEGER},
+	{"float", T_FLOAT},
+	{"boolean", T_BOOLEAN},
+	{"true", T_TRUE},
+	{"false", T_FALSE},
+	{"callable", T_CALLABLE},
+	{"odd", T_ODD},
+	{"even", T_EVEN},
+	{"divisibleby", T_DIVISIBLEBY},
+	{"sameas", T_SAMEAS},
+	{"eq", T_EQ},
+	{"equalto", T_EQ},
+	{"==", T_EQ},
+	{"ne", T_NE},
+	{"!=", T_NE},
+	{"lt", T_LT},
+	{"lessthan", T_LT},
+	{"<", T_LT},
+	{"le", T_LE},
+	{"<=", T_LE},
+	{"gt", T_GT},
+	{"greaterthan", T_GT},
+	{">", T_GT},
+	{"ge", T_GE},
+	{">=", T_GE},
+	{"in", T_IN},
+	{"lower", T_LOWER},
+	{"upper", T_UPPER},
 };
 
 int jinja_test_find(struct jinja_str name)
@@ -61,8 +88,7 @@ int jinja_test_find(struct jinja_str name)
 }
 
 /* Text has letters of one case only. */
-static enum status is_case(
-	struct jinja_run *r, enum jinja_case c, struct jinja_value v, bool *out)
+static enum status is_case(struct jinja_run *r, enum jinja_case c, struct jinja_value v, bool *out)
 {
 	struct jinja_sb same = {.run = r}, other = {.run = r};
 	struct jinja_str s;
@@ -71,7 +97,7 @@ static enum status is_case(
 	TRY(jinja_sb_put_case(&same, s, c));
 	TRY(jinja_sb_put_case(&other, s, c == JINJA_UPPER ? JINJA_LOWER : JINJA_UPPER));
 	*out = jinja_str_equal((struct jinja_str){.s = same.s, .len = same.len}, s) &&
-		!jinja_str_equal((struct jinja_str){.s = other.s, .len = other.len}, s);
+	       !jinja_str_equal((struct jinja_str){.s = other.s, .len = other.len}, s);
 	return OK;
 }
 
@@ -130,7 +156,7 @@ static bool has_type(enum test_id id, struct jinja_value v)
 		return text || list || v.type == JINJA_DICT || v.type == JINJA_UNDEFINED;
 	case T_ITERABLE:
 		return text || list || v.type == JINJA_DICT || v.type == JINJA_UNDEFINED ||
-			v.type == JINJA_LOOP;
+		       v.type == JINJA_LOOP;
 	case T_NUMBER:
 		return jinja_is_number(v);
 	case T_INTEGER:
@@ -145,7 +171,7 @@ static bool has_type(enum test_id id, struct jinja_value v)
 		return v.type == JINJA_BOOL && !v.b;
 	default:
 		return v.type == JINJA_MACRO || v.type == JINJA_METHOD ||
-			v.type == JINJA_FUNCTION || v.type == JINJA_UNDEFINED;
+		       v.type == JINJA_FUNCTION || v.type == JINJA_UNDEFINED;
 	}
 }
 

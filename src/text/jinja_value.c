@@ -130,16 +130,20 @@ static enum status dict_append(
 	return OK;
 }
 
+bool jinja_is_key(struct jinja_value v)
+{
+	return v.type != JINJA_DICT && (v.type != JINJA_LIST || v.list->tuple);
+}
+
 enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	const struct jinja_dict *d, struct jinja_value key)
 {
 	size_t i;
 
 	*out = NULL;
-	if (key.type == JINJA_LIST && !key.list->tuple)
-		return jinja_fail(r, E_INVAL, "a list cannot be a key of a dict");
-	if (key.type == JINJA_DICT)
-		return jinja_fail(r, E_INVAL, "a dict cannot be a key of a dict");
+	if (!jinja_is_key(key))
+		return jinja_fail(
+			r, E_INVAL, "a %s cannot be a key of a dict", jinja_type_name(key));
 	TRY(jinja_charge(r, d->n / 8 + 1));
 	for (i = 0; i < d->n; i++) {
 		bool same;
@@ -153,8 +157,8 @@ enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	return OK;
 }
 
-enum status jinja_dict_set(struct jinja_run *r, struct jinja_dict *d, struct jinja_value key,
-	struct jinja_value value)
+enum status jinja_dict_set(
+	struct jinja_run *r, struct jinja_dict *d, struct jinja_value key, struct jinja_value value)
 {
 	struct jinja_value *old;
 
@@ -199,8 +203,8 @@ enum status jinja_equal(struct jinja_run *r, bool *out, struct jinja_value a, st
 
 	if (jinja_is_number(a) && jinja_is_number(b)) {
 		*out = jinja_is_integral(a) && jinja_is_integral(b)
-			? jinja_as_int(a) == jinja_as_int(b)
-			: jinja_as_float(a) == jinja_as_float(b);
+			       ? jinja_as_int(a) == jinja_as_int(b)
+			       : jinja_as_float(a) == jinja_as_float(b);
 		return OK;
 	}
 	*out = false;
@@ -288,8 +292,8 @@ enum status jinja_order(struct jinja_run *r, int *out, struct jinja_value a, str
 	}
 	if (a.type == JINJA_UNDEFINED || b.type == JINJA_UNDEFINED)
 		return jinja_fail(r, E_INVAL, "an undefined value has no order");
-	return jinja_fail(r, E_INVAL, "%s and %s have no order", jinja_type_name(a),
-		jinja_type_name(b));
+	return jinja_fail(
+		r, E_INVAL, "%s and %s have no order", jinja_type_name(a), jinja_type_name(b));
 }
 
 enum status jinja_contains(
@@ -319,7 +323,8 @@ enum status jinja_contains(
 		*out = found != NULL;
 		return OK;
 	default:
-		return jinja_fail(r, E_INVAL, "'in' needs a str, list or dict on its right, found %s",
+		return jinja_fail(r, E_INVAL,
+			"'in' needs a str, list or dict on its right, found %s",
 			jinja_type_name(container));
 	}
 }
@@ -350,8 +355,8 @@ enum status jinja_iterate(struct jinja_run *r, const struct jinja_list **out, st
 	return OK;
 }
 
-static enum status string_from_json(struct jinja_run *r, struct jinja_value *out, const char *s,
-	size_t len, bool marked)
+static enum status string_from_json(
+	struct jinja_run *r, struct jinja_value *out, const char *s, size_t len, bool marked)
 {
 	struct jinja_str str = {.s = s, .len = len};
 	uint8_t *mark;

@@ -15,6 +15,7 @@
 struct jinja_run;
 struct jinja_node;
 struct jinja_scope;
+struct jinja_sb;
 
 enum jinja_type {
 	JINJA_UNDEFINED,
@@ -36,6 +37,10 @@ struct jinja_str {
 	const char *s;
 	const uint8_t *mark; /* [len], or NULL: nothing is marked. See jinja.h */
 	size_t len;
+	/* NULL, or a builder that this text was the whole of: while it still is, text may be
+	 * appended in place, so that templates which collect a text piece by piece take linear time
+	 * and memory. */
+	struct jinja_sb *sb;
 };
 
 struct jinja_value {
@@ -74,7 +79,6 @@ struct jinja_dict {
 struct jinja_loop {
 	const struct jinja_list *items;
 	size_t index0;
-	unsigned depth0;
 	struct jinja_value *changed; /* last argument list of loop.changed() */
 };
 
@@ -146,12 +150,15 @@ enum status jinja_dict_new(struct jinja_run *r, struct jinja_value *out, enum ji
 /* Adds or replaces. */
 enum status jinja_dict_set(struct jinja_run *r, struct jinja_dict *d, struct jinja_value key,
 	struct jinja_value value);
+/* A list or dict cannot be a key; looking for one is an error. */
+bool jinja_is_key(struct jinja_value v);
 /* NULL in *out: no such key. */
 enum status jinja_dict_find(struct jinja_run *r, struct jinja_value **out,
 	const struct jinja_dict *d, struct jinja_value key);
 
 enum status jinja_equal(struct jinja_run *r, bool *out, struct jinja_value a, struct jinja_value b);
-/* Order as in Python; an error for types that have none. *out < 0, 0, > 0; 2: not comparable (NaN). */
+/* Order as in Python; an error for types that have none. *out < 0, 0, > 0; 2: not comparable (NaN).
+ */
 enum status jinja_order(struct jinja_run *r, int *out, struct jinja_value a, struct jinja_value b);
 /* Whether `container` holds v. */
 enum status jinja_contains(
@@ -159,6 +166,7 @@ enum status jinja_contains(
 /* The values that a loop over v sees. */
 enum status jinja_iterate(struct jinja_run *r, const struct jinja_list **out, struct jinja_value v);
 
-enum status jinja_from_json(struct jinja_run *r, struct jinja_value *out, json_t *json, bool marked);
+enum status jinja_from_json(
+	struct jinja_run *r, struct jinja_value *out, json_t *json, bool marked);
 
 #endif

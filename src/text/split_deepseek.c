@@ -105,6 +105,43 @@ static size_t digits_end(const struct scan *s, size_t i)
 	return i;
 }
 
+/* End of the CJK code points from i that are of one of these classes. */
+static inline size_t cjk_run_end(const struct scan *s, size_t i, uint8_t any)
+{
+	for (;;) {
+		unsigned n;
+		uint8_t c = class_at(s, i, &n);
+
+		if (!(c & UNI_CJK) || !(c & any))
+			return i;
+		i += n;
+	}
+}
+
+/*
+ * End of the first piece of the CJK run at i, whose first code point has class c and length n. The
+ * third expression cuts such a run again, for not all of it are letters: U+30FB, U+30A0, U+309B and
+ * U+309C are signs, U+3040, U+3097 and U+3098 are unassigned, and the last of several unassigned
+ * ones goes with the letters that follow.
+ */
+static size_t cjk_end(const struct scan *s, size_t i, uint8_t c, unsigned n)
+{
+	size_t start = i;
+
+	if (c & (LETTER | PUNCT))
+		return cjk_run_end(s, i + n, c & LETTER ? LETTER : PUNCT);
+	for (;;) {
+		size_t last = i;
+
+		i += n;
+		c = class_at(s, i, &n);
+		if (!(c & UNI_CJK) || (c & PUNCT))
+			return i;
+		if (c & LETTER)
+			return last > start ? last : cjk_run_end(s, i + n, LETTER);
+	}
+}
+
 /* End of the piece at i, whose first code point has class c and length n, by the segment rules. */
 static inline size_t piece_end(const struct scan *s, size_t i, uint8_t c, unsigned n, bool *matched)
 {
@@ -149,7 +186,7 @@ size_t split_deepseek(const char *text, size_t len, size_t *pos, uint32_t *ends,
 		if (c & UNI_N) {
 			i = digits_end(&s, i);
 		} else if (c & UNI_CJK) {
-			i = run_end(&s, i + n, UNI_CJK, 0);
+			i = cjk_end(&s, i, c, n);
 		} else {
 			size_t start = i, next;
 

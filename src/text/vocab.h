@@ -11,7 +11,7 @@
 
 #include "base/buf.h"
 
-#define VOCAB_MAX_ID ((1 << 24) - 1)
+#define VOCAB_MAX_ID ((1 << 22) - 1) /* a table of this many fits anywhere */
 
 struct vocab_token {
 	uint32_t name_off, name_len;   /* in names */
