@@ -15,7 +15,7 @@ static const struct opt sampling_opts[] = {
 	{ .name = "max-tokens", .letter = 'n', .type = OPT_INT, .value = "N", .min = 1, .max = 1 << 30,
 		.offset = offsetof(struct session_values, max_tokens),
 		.help = "Tokens of an answer at most (default: complete 16, run as the context allows)." },
-	{ .name = "temperature", .type = OPT_DOUBLE, .value = "T", .min = 0, .max = 100,
+	{ .name = "temperature", .type = OPT_DOUBLE, .value = "T", .min = 0, .max = 2,
 		.offset = offsetof(struct session_values, temperature),
 		.help = "Sampling temperature; 0 takes the likeliest token. Defaults of this and of the "
 			"next three: the model's generation_config.json, then 1, off, 1 and 0." },

@@ -65,7 +65,7 @@ enum status generation_config_load(struct generation_config *out, const char *di
 		st = error_set(err, E_FORMAT, "%s: %s, expected an object", what, json_type_name(root));
 		goto out;
 	}
-	TRY_GOTO(out, json_opt_double(&g.temperature, root, what, "temperature", 0, 100, NAN, err));
+	TRY_GOTO(out, json_opt_double(&g.temperature, root, what, "temperature", 0, 2, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.top_p, root, what, "top_p", 0, 1, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.min_p, root, what, "min_p", 0, 1, NAN, err));
 	TRY_GOTO(out, json_opt_int(&top_k, root, what, "top_k", -1, INT32_MAX, -1, err));
