@@ -3,8 +3,6 @@
  * pthread_once, and never changes: an affinity mask set later is not seen. The mask is that of the
  * thread that asks first, before any pool pins threads; the process's would be the union over whatever
  * threads libraries started.
- *
- * Memory that is available is asked anew each time, of Linux itself: hwloc knows only totals.
  */
 #include "base/topology.h"
 
@@ -15,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -184,90 +181,4 @@ size_t topology_memory_bytes(void)
 	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
 
 	return pages > 0 && size > 0 ? (size_t)pages * (size_t)size : 0;
-}
-
-/* The number in a file of one line; SIZE_MAX when there is none ("max", no such file). */
-static size_t read_number(const char *path)
-{
-	unsigned long long v;
-	size_t n = SIZE_MAX;
-	FILE *f = fopen(path, "re");
-
-	if (!f)
-		return n;
-	if (fscanf(f, "%llu", &v) == 1)
-		n = (size_t)v;
-	fclose(f);
-	return n;
-}
-
-/* What one control group leaves: its limit less what is in use and cannot be dropped. */
-static size_t group_left(const char *dir, const char *limit, const char *used)
-{
-	char path[700];
-	size_t max, now;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, limit);
-	max = read_number(path);
-	snprintf(path, sizeof(path), "%s/%s", dir, used);
-	now = read_number(path);
-	if (max == SIZE_MAX || now == SIZE_MAX)
-		return SIZE_MAX;
-	return max > now ? max - now : 0;
-}
-
-/* The tightest control group above the process: version 2, or version 1's memory controller. */
-static size_t groups_left(void)
-{
-	char line[600], dir[650];
-	size_t left = SIZE_MAX;
-	FILE *f = fopen("/proc/self/cgroup", "re");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		bool v2 = strncmp(line, "0::", 3) == 0;
-		char *path = strrchr(line, ':');
-		const char *root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-
-		if (!path || (!v2 && !strstr(line, ":memory:")))
-			continue;
-		path++;
-		path[strcspn(path, "\n")] = 0;
-		for (;;) {
-			size_t n;
-			char *slash;
-
-			snprintf(dir, sizeof(dir), "%s%s", root, path);
-			n = v2 ? group_left(dir, "memory.max", "memory.current")
-			       : group_left(dir, "memory.limit_in_bytes", "memory.usage_in_bytes");
-			left = n < left ? n : left;
-			slash = strrchr(path, '/');
-			if (!slash || !*path)
-				break;
-			*slash = 0;
-		}
-	}
-	if (f)
-		fclose(f);
-	return left;
-}
-
-size_t topology_memory_available_bytes(void)
-{
-	size_t left = topology_memory_bytes(), n;
-	unsigned long long kib;
-	struct rlimit limit;
-	char line[256];
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-			left = (size_t)kib * 1024;
-	if (f)
-		fclose(f);
-	n = groups_left();
-	left = n < left ? n : left;
-	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-		limit.rlim_cur < left)
-		left = (size_t)limit.rlim_cur;
-	return left;
 }

@@ -31,9 +31,7 @@ bool topology_bind_thread(int core);
 /* Bytes of the last level of cache that core 0 sees; 0 when unknown. */
 size_t topology_cache_bytes(void);
 
-/* Memory of the machine, and what the process may still take of it without swapping: what Linux calls
- * available, or less where a control group or an address space limit says so. */
+/* Memory of the machine; base/available.h says what is left of it. */
 size_t topology_memory_bytes(void);
-size_t topology_memory_available_bytes(void);
 
 #endif

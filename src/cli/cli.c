@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "text/unicode.h"
 
 /* One line whatever a message quotes: files and arguments may hold control characters. */
 static void print_error(const struct error *err)
@@ -140,48 +141,16 @@ enum status cli_read_all(struct buf *text, size_t max_bytes, struct error *err)
 	return OK;
 }
 
-/* Length of the well-formed UTF-8 sequence at p (Unicode table 3-7), or 0. */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-	static const struct {
-		unsigned char first, last, low, high, len;
-	} rows[] = {
-		{ 0x01, 0x7F, 0, 0, 1 },       { 0xC2, 0xDF, 0x80, 0xBF, 2 },
-		{ 0xE0, 0xE0, 0xA0, 0xBF, 3 }, { 0xE1, 0xEC, 0x80, 0xBF, 3 },
-		{ 0xED, 0xED, 0x80, 0x9F, 3 }, { 0xEE, 0xEF, 0x80, 0xBF, 3 },
-		{ 0xF0, 0xF0, 0x90, 0xBF, 4 }, { 0xF1, 0xF3, 0x80, 0xBF, 4 },
-		{ 0xF4, 0xF4, 0x80, 0x8F, 4 },
-	};
-
-	for (size_t r = 0; r < sizeof(rows) / sizeof(*rows); r++) {
-		if (*p < rows[r].first || *p > rows[r].last)
-			continue;
-		if (left < rows[r].len)
-			return 0;
-		if (rows[r].len > 1 && (p[1] < rows[r].low || p[1] > rows[r].high))
-			return 0;
-		for (size_t i = 2; i < rows[r].len; i++) {
-			if ((p[i] & 0xC0) != 0x80)
-				return 0;
-		}
-		return rows[r].len;
-	}
-	return 0;
-}
-
 enum status cli_utf8_check(const char *text, size_t len, const char *what, struct error *err)
 {
-	const unsigned char *p = (const unsigned char *)text;
+	size_t valid = utf8_valid_len(text, len);
+	const char *nul = memchr(text, 0, valid);
+	size_t at = nul ? (size_t)(nul - text) : valid;
 
-	for (size_t i = 0; i < len;) {
-		size_t n = utf8_length(p + i, len - i);
-
-		if (n == 0)
-			return error_set(err, E_FORMAT, "%s: byte 0x%02x at offset %zu is %s", what, p[i], i,
-				p[i] ? "not UTF-8" : "NUL, expected text");
-		i += n;
-	}
-	return OK;
+	if (at == len)
+		return OK;
+	return error_set(err, E_FORMAT, "%s: byte 0x%02x at offset %zu is %s", what, (uint8_t)text[at], at,
+		text[at] ? "not UTF-8" : "NUL, expected text");
 }
 
 void cli_put_bytes(struct buf *out, double bytes)

@@ -62,24 +62,34 @@ static struct batch_limits batch_limits(const struct runtime_options *o, uint32_
 	};
 }
 
-/* Everything that a process of this model will hold, against the limit. */
-static enum status check_budget(const struct runtime *rt, const struct model_config *c,
-	const struct weights_budget *need, const struct runtime_options *o, struct error *err)
+/* What a process holds besides its weights. */
+static struct runtime_budget budget_of_rest(const struct runtime *rt, const struct model_config *c,
+	const struct runtime_options *o)
 {
 	struct kv_pool_config pool = pool_config(rt, c, o);
 	struct batch_limits limits = batch_limits(o, pool.n_blocks);
 	struct shard_plan whole = shard_plan_whole();
-	struct runtime_budget b = {
-		.weights_bytes = need->packed_bytes,
-		.buffer_bytes = need->buffer_bytes,
+
+	return (struct runtime_budget){
 		.cache_bytes = kv_block_bytes(&pool) * pool.n_blocks,
 		.cache_tokens = (uint64_t)pool.n_blocks * pool.block_tokens,
 		.workspace_bytes = model_workspace_bytes(
 			c, &whole, &limits, o->mtp && c->num_nextn_predict_layers),
-		.limit_bytes = need->limit_bytes,
 	};
-	double total = (double)b.weights_bytes + (double)b.buffer_bytes + (double)b.cache_bytes +
-		       (double)b.workspace_bytes;
+}
+
+/* Everything that a process of this model will hold, against the limit. */
+static enum status check_budget(const struct runtime *rt, const struct model_config *c,
+	const struct weights_budget *need, const struct runtime_options *o, struct error *err)
+{
+	struct runtime_budget b = budget_of_rest(rt, c, o);
+	double total;
+
+	b.weights_bytes = need->packed_bytes;
+	b.buffer_bytes = need->buffer_bytes;
+	b.limit_bytes = need->limit_bytes;
+	total = (double)b.weights_bytes + (double)b.buffer_bytes + (double)b.cache_bytes +
+		(double)b.workspace_bytes;
 
 	if (o->report)
 		o->report(o->report_arg, &b);
@@ -160,23 +170,12 @@ out_close:
 	return st;
 }
 
-/* What a process holds besides its weights. */
-static size_t rest_bytes(const struct runtime *rt, const struct model_config *c,
-	const struct runtime_options *o)
-{
-	struct kv_pool_config pool = pool_config(rt, c, o);
-	struct batch_limits limits = batch_limits(o, pool.n_blocks);
-	struct shard_plan whole = shard_plan_whole();
-
-	return kv_block_bytes(&pool) * pool.n_blocks +
-	       model_workspace_bytes(c, &whole, &limits, o->mtp && c->num_nextn_predict_layers);
-}
-
 enum status runtime_open_random(struct runtime *rt, const struct model_config *config,
 	enum weight_format format, uint64_t seed, const struct runtime_options *options,
 	struct error *err)
 {
 	struct weights_options wo = weights_options_default();
+	struct runtime_budget b;
 	size_t rest;
 	enum status st;
 
@@ -186,7 +185,8 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	wo.progress = options->progress;
 	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));
-	rest = rest_bytes(rt, config, options);
+	b = budget_of_rest(rt, config, options);
+	rest = b.cache_bytes + b.workspace_bytes;
 	wo.memory_limit_bytes = weights_memory_limit(&wo);
 	wo.memory_limit_bytes -= rest < wo.memory_limit_bytes ? rest : wo.memory_limit_bytes - 1;
 	TRY_GOTO(out_close, open_device(rt, options, err));

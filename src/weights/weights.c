@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/available.h"
 #include "base/mem.h"
 #include "weights/weights_int.h"
 
@@ -66,4 +67,9 @@ const char *weights_path_tail(const char *path)
 	size_t n = strlen(path);
 
 	return n > PATH_TAIL ? path + n - PATH_TAIL : path;
+}
+
+size_t weights_memory_limit(const struct weights_options *options)
+{
+	return options->memory_limit_bytes ? options->memory_limit_bytes : available_memory_bytes();
 }

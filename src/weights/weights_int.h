@@ -80,10 +80,6 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 enum status layout_bind(struct layout *l, struct error *err);
 void layout_deinit(struct layout *l); /* and destroys l->w unless taken (set to NULL) */
 
-/* What the control groups listed in the file `groups` (/proc/self/cgroup) still allow, page cache aside;
- * SIZE_MAX without a limit. `mount`: where control groups are mounted. */
-size_t weights_cgroup_available(const char *groups, const char *mount);
-
 /* eos_token_id of a document: one id, a list of them, or nothing. */
 enum status config_read_eos(int32_t *ids, uint32_t *n, json_t *root, const char *what, int64_t max_id,
 	struct error *err);

@@ -14,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/pool.h"
 #include "base/topology.h"
+#include "base/available.h"
 
 #define MAX_THREADS 8
 
@@ -187,7 +188,7 @@ static void test_topology(void **state)
 {
 	int cores = topology_cores();
 	cpu_set_t mask, seen;
-	size_t total = topology_memory_bytes(), left = topology_memory_available_bytes();
+	size_t total = topology_memory_bytes(), left = available_memory_bytes();
 
 	CPU_ZERO(&seen);
 	assert_int_equal(sched_getaffinity(0, sizeof(mask), &mask), 0);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cm.h"
+#include "base/available.h"
 #include "base/json.h"
 #include "weights/weights.h"
 #include "weights/weights_int.h"
@@ -31,7 +32,7 @@ static size_t available(const char *groups)
 
 	put("groups", groups);
 	snprintf(path, sizeof(path), "%s/groups", case_dir());
-	return weights_cgroup_available(path, case_dir());
+	return available_in_groups(path, case_dir());
 }
 
 static void test_cgroup_v2(void **state)

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/topology.h"
+#include "base/available.h"
 #include "kernel/cpu/device.h"
 
 #define READ_BYTES ((size_t)512 << 20)
@@ -59,7 +59,7 @@ double kernel_probe_read_bytes_per_s(struct kernel *kn, struct error *err)
 {
 	struct read_run r = {.kn = kn};
 	uint64_t best = UINT64_MAX;
-	size_t bytes = READ_BYTES, available = topology_memory_available_bytes();
+	size_t bytes = READ_BYTES, available = available_memory_bytes();
 	void *mem;
 
 	/* A quarter of what is there at most: a probe must not push anything out. */

@@ -1,15 +1,18 @@
 /*
- * The memory that weights may take (weights/weights.h): the system's, within the limits of the control
- * groups of this process.
+ * Memory that this process may still take (base/available.h): the system's, within the limits of the
+ * control groups of this process and of its address space.
  *
  * Page cache counts as available: it is what reading a checkpoint leaves behind, and the kernel gives it
  * up before it refuses anything. Without that a second start in a container would find no memory.
  */
+#include "base/available.h"
+
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "weights/weights_int.h"
+#include <sys/resource.h>
 
 /* Files of a control group's memory controller. */
 struct cgroup_files {
@@ -119,7 +122,7 @@ static bool has_word(const char *list, const char *word)
 	return false;
 }
 
-size_t weights_cgroup_available(const char *groups, const char *mount)
+size_t available_in_groups(const char *groups, const char *mount)
 {
 	size_t least = SIZE_MAX;
 	char line[PATH_MAX + 256];
@@ -151,13 +154,14 @@ size_t weights_cgroup_available(const char *groups, const char *mount)
 	return least;
 }
 
-size_t weights_memory_limit(const struct weights_options *options)
+size_t available_memory_bytes(void)
 {
-	size_t available, group;
+	size_t least = system_available();
+	size_t group = available_in_groups("/proc/self/cgroup", "/sys/fs/cgroup");
+	struct rlimit limit;
 
-	if (options->memory_limit_bytes)
-		return options->memory_limit_bytes;
-	available = system_available();
-	group = weights_cgroup_available("/proc/self/cgroup", "/sys/fs/cgroup");
-	return available < group ? available : group;
+	least = group < least ? group : least;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < least)
+		least = (size_t)limit.rlim_cur;
+	return least;
 }
