@@ -24,7 +24,7 @@ static const struct opt sampling_opts[] = {
 		.help = "Sample among the K likeliest tokens; 0 or -1: all." },
 	{ .name = "top-p", .type = OPT_DOUBLE, .value = "P", .min = 0, .max = 1,
 		.offset = offsetof(struct session_values, top_p),
-		.help = "Sample among the likeliest tokens that hold this much probability." },
+		.above = true, .help = "Sample among the likeliest tokens that hold this much probability." },
 	{ .name = "min-p", .type = OPT_DOUBLE, .value = "P", .min = 0, .max = 1,
 		.offset = offsetof(struct session_values, min_p),
 		.help = "Sample among tokens at least this likely relative to the likeliest." },
@@ -95,16 +95,22 @@ void session_stop_at(struct session *s, const char *token)
 	add_stop(s, tokenizer_token_find(s->prompter.tok, token, strlen(token)));
 }
 
-static void choose_stops(struct session *s, const struct generation_config *g)
+static enum status choose_stops(struct session *s, const struct generation_config *g, struct error *err)
 {
 	const struct model_config *c = &s->rt.weights->config;
 
-	for (uint32_t i = 0; i < g->n_eos; i++)
+	for (uint32_t i = 0; i < g->n_eos; i++) {
+		if ((uint32_t)g->eos_token_id[i] >= c->vocab_size)
+			return error_set(err, E_FORMAT,
+				"generation_config.json: eos_token_id: found %d, expected below vocab_size %u",
+				g->eos_token_id[i], c->vocab_size);
 		add_stop(s, g->eos_token_id[i]);
+	}
 	for (uint32_t i = 0; i < c->n_eos; i++)
 		add_stop(s, c->eos_token_id[i]);
 	add_stop(s, tokenizer_config_of(s->prompter.tok)->eos_id);
 	s->n_eos = s->n_stop;
+	return OK;
 }
 
 enum status session_open(struct session *s, const char *dir, const struct session_values *v,
@@ -120,9 +126,7 @@ enum status session_open(struct session *s, const char *dir, const struct sessio
 	TRY(generator_create(&s->gen, &s->rt, (uint32_t)tokenizer_n_ids(s->prompter.tok), err));
 	s->progress = v->machine.progress;
 	s->max_tokens = v->max_tokens < 0 ? UINT32_MAX : (uint32_t)v->max_tokens;
-	if (!v->ignore_eos)
-		choose_stops(s, &g);
-	return OK;
+	return v->ignore_eos ? OK : choose_stops(s, &g, err);
 }
 
 void session_close(struct session *s)
@@ -156,26 +160,38 @@ static bool is_stop(const struct session *s, int32_t id)
 	return false;
 }
 
-static void show_progress(void *arg, uint32_t done, uint32_t total)
-{
-	struct progress *p = arg;
+struct prompt_watch {
+	struct progress bar;
+	const volatile sig_atomic_t *interrupted; /* or NULL */
+};
 
-	p->total = total;
-	progress_update(p, done);
+static bool is_set(const volatile sig_atomic_t *flag)
+{
+	return flag && *flag;
 }
 
-static enum status compute_prompt(struct session *s, const struct token_buf *prompt, struct error *err)
+static bool watch_prompt(void *arg, uint32_t done, uint32_t total)
 {
-	struct progress bar;
+	struct prompt_watch *w = arg;
+
+	w->bar.total = total;
+	progress_update(&w->bar, done);
+	return !is_set(w->interrupted);
+}
+
+static enum status compute_prompt(struct session *s, const struct token_buf *prompt,
+	const volatile sig_atomic_t *interrupted, bool *whole, struct error *err)
+{
+	struct prompt_watch w = { .interrupted = interrupted };
 	double begin = clock_s();
 	enum status st;
 
 	if (prompt->len > UINT32_MAX)
 		return error_set(err, E_LIMIT, "the prompt has %zu tokens, expected fewer than %u",
 			prompt->len, UINT32_MAX);
-	progress_begin(&bar, "prompt", prompt->len, PROGRESS_COUNT, s->progress);
-	st = generator_prompt(s->gen, prompt->data, (uint32_t)prompt->len, show_progress, &bar, err);
-	progress_end(&bar);
+	progress_begin(&w.bar, "prompt", prompt->len, PROGRESS_COUNT, s->progress);
+	st = generator_prompt(s->gen, prompt->data, (uint32_t)prompt->len, watch_prompt, &w, whole, err);
+	progress_end(&w.bar);
 	if (st != OK)
 		return st;
 	s->n_prompt = (uint32_t)prompt->len;
@@ -189,15 +205,16 @@ enum status session_answer(struct session *s, const struct token_buf *prompt,
 	enum session_end *end, struct error *err)
 {
 	enum status st = OK;
+	bool whole;
 	double begin;
 
 	s->n_answer = 0;
-	TRY(compute_prompt(s, prompt, err));
+	TRY(compute_prompt(s, prompt, interrupted, &whole, err));
 	begin = clock_s();
 	for (;;) {
 		int32_t id;
 
-		if (interrupted && *interrupted) {
+		if (!whole || is_set(interrupted)) {
 			*end = SESSION_INTERRUPTED;
 			break;
 		}

@@ -111,7 +111,7 @@ static enum status check_prompt(
 }
 
 enum status generator_prompt(struct generator *g, const int32_t *ids, uint32_t n,
-	generator_progress_fn *progress, void *arg, struct error *err)
+	generator_progress_fn *progress, void *arg, bool *whole, struct error *err)
 {
 	uint32_t chunk = g->rt->limits.max_tokens;
 
@@ -122,12 +122,13 @@ enum status generator_prompt(struct generator *g, const int32_t *ids, uint32_t n
 	g->logits = NULL;
 	kv_table_shrink(&g->table, g->rt->pool, g->n_found);
 	memmove(g->ids, ids, sizeof(*ids) * n);
-	while (g->n_cached < n) {
+	*whole = true;
+	while (g->n_cached < n && *whole) {
 		TRY(step(g, n - g->n_cached < chunk ? n - g->n_cached : chunk, 0, err));
 		g->n_prompt = g->n_cached;
-		if (progress)
-			progress(arg, g->n_cached - g->n_found, n - g->n_found);
+		*whole = !progress || progress(arg, g->n_cached - g->n_found, n - g->n_found);
 	}
+	*whole |= g->n_cached == n;
 	return OK;
 }
 

@@ -112,7 +112,7 @@ static void test_lengths(void **state)
 	write_bytes("huge", huge, 16);
 	refused("huge", "header of 9223372036854775808 bytes");
 	write_bytes("over", over, 16);
-	refused("over", "header of 9 bytes");
+	refused("over", "header of 9:");
 	write_bytes("empty", "", 0);
 	refused("empty", "0 bytes");
 	refused("absent", "No such file");
