@@ -221,8 +221,7 @@ class Config(Bad):
         for command, more in (("run", ("x",)), ("complete", ("x",)), ("tokenize", ("x",)),
                               ("detokenize", ("1",)), ("inspect", ()), ("verify", ())):
             self.refused("/nonexistent", "/nonexistent", command=command, more=more)
-            self.refused(os.path.join(SINGLE, "config.json"), "not a directory" if command in ("run", "complete", "tokenize", "detokenize") else
-                         "config.json/", command=command, more=more)
+            self.refused(os.path.join(SINGLE, "config.json"), "config.json", command=command, more=more)
 
 
 class Golden(Bad):
