@@ -28,6 +28,18 @@ static const struct opt sampling_opts[] = {
 	{ .name = "min-p", .type = OPT_DOUBLE, .value = "P", .min = 0, .max = 1,
 		.offset = offsetof(struct session_values, min_p),
 		.help = "Sample among tokens at least this likely relative to the likeliest." },
+	{ .name = "repetition-penalty", .type = OPT_DOUBLE, .value = "R", .min = 0, .max = 100, .above = true,
+		.offset = offsetof(struct session_values, repetition_penalty),
+		.help = "Divide the logits of tokens that prompt or answer have by this (default 1: no)." },
+	{ .name = "frequency-penalty", .type = OPT_DOUBLE, .value = "F", .min = -2, .max = 2,
+		.offset = offsetof(struct session_values, frequency_penalty),
+		.help = "Subtract this for each time that the answer has a token (default 0)." },
+	{ .name = "presence-penalty", .type = OPT_DOUBLE, .value = "P", .min = -2, .max = 2,
+		.offset = offsetof(struct session_values, presence_penalty),
+		.help = "Subtract this once from every token that the answer has (default 0)." },
+	{ .name = "min-tokens", .type = OPT_INT, .value = "N", .min = 0, .max = 1 << 30,
+		.offset = offsetof(struct session_values, min_tokens),
+		.help = "No end of the answer before N tokens (default 0)." },
 	{ .name = "seed", .type = OPT_INT, .value = "N", .min = 0, .max = 9007199254740992.0,
 		.offset = offsetof(struct session_values, seed),
 		.help = "Seed of sampling: the same seed gives the same answer (default: a new one)." },
@@ -54,6 +66,7 @@ struct session_values session_defaults(void)
 		.top_k = NO_TOP_K,
 		.seed = -1,
 		.max_tokens = -1,
+		.repetition_penalty = 1,
 	};
 }
 
@@ -88,6 +101,7 @@ static void add_stop(struct session *s, int32_t id)
 			return;
 	}
 	s->stop[s->n_stop++] = id;
+	s->rules.n_stop_ids = s->n_stop;
 }
 
 void session_stop_at(struct session *s, const char *token)
@@ -126,7 +140,16 @@ enum status session_open(struct session *s, const char *dir, const struct sessio
 	TRY(generator_create(&s->gen, &s->rt, (uint32_t)tokenizer_n_ids(s->prompter.tok), err));
 	s->progress = v->machine.progress;
 	s->max_tokens = v->max_tokens < 0 ? UINT32_MAX : (uint32_t)v->max_tokens;
-	return v->ignore_eos ? OK : choose_stops(s, &g, err);
+	s->rules = (struct logits_rules){
+		.repetition_penalty = v->repetition_penalty,
+		.frequency_penalty = v->frequency_penalty,
+		.presence_penalty = v->presence_penalty,
+		.min_tokens = (uint32_t)v->min_tokens,
+		.stop_ids = s->stop,
+	};
+	if (!v->ignore_eos)
+		TRY(choose_stops(s, &g, err));
+	return logits_rules_check(&s->rules, s->rt.weights->config.vocab_size, err);
 }
 
 void session_close(struct session *s)
@@ -226,7 +249,7 @@ enum status session_answer(struct session *s, const struct token_buf *prompt,
 			*end = SESSION_CONTEXT;
 			break;
 		}
-		TRY_GOTO(out, generator_next(s->gen, &s->sampling, &id, err));
+		TRY_GOTO(out, generator_next(s->gen, &s->sampling, &s->rules, &id, err));
 		s->n_answer++;
 		if (is_stop(s, id)) {
 			*end = SESSION_STOP;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/logits.h"
 #include "engine/runtime.h"
 #include "engine/sampler.h"
 
@@ -34,9 +35,9 @@ typedef bool generator_progress_fn(void *arg, uint32_t done_tokens, uint32_t tot
 enum status generator_prompt(struct generator *g, const int32_t *ids, uint32_t n,
 	generator_progress_fn *progress, void *arg, bool *whole, struct error *err);
 
-/* The next token: sampled, then computed on the next call. E_LIMIT at the end of the context. */
-enum status generator_next(
-	struct generator *g, const struct sampling_params *params, int32_t *id, struct error *err);
+/* The next token: chosen under the rules, then computed on the next call. E_LIMIT at the end of the context. */
+enum status generator_next(struct generator *g, const struct sampling_params *params,
+	const struct logits_rules *rules, int32_t *id, struct error *err);
 
 /* Tokens in the sequence, prompt included; room for more. */
 uint32_t generator_tokens(const struct generator *g);

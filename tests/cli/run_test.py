@@ -72,6 +72,12 @@ class Answers(Case):
         args = ("The", "--temperature", 0, "--max-tokens", 8)
         self.assertEqual(self.ok("run", DEMO, "--raw", *args), self.ok("complete", DEMO, *args))
 
+    def test_rules(self):
+        args = ("run", DEMO, "Hello!", "--temperature", 0, "--max-tokens", 60)
+        self.assertNotEqual(self.ok(*args), self.ok(*args, "--repetition-penalty", 5))
+        p = run(*args, "--min-tokens", 50, "--stats")
+        self.assertGreaterEqual(int(re.search(rb"answer: (\d+) tokens", p.stderr).group(1)), 50)
+
     def test_isa(self):
         text = self.ok("run", DEMO, "What is 2+3?", "--temperature", 0, "--max-tokens", 4, "--isa", "ref")
         self.assertTrue(text.strip())
