@@ -191,6 +191,15 @@ static enum status parse_list(struct opt_sizes *list, const struct opt *o, const
 	return OK;
 }
 
+static enum status add_string(struct opt_strings *list, const struct opt *o, const char *text,
+	struct error *err)
+{
+	if (list->n == OPT_MAX_STRINGS)
+		return error_set(err, E_INVAL, "--%s: more than %d values", o->name, OPT_MAX_STRINGS);
+	list->v[list->n++] = text;
+	return OK;
+}
+
 static bool is_switch(const struct opt *o)
 {
 	return o->type == OPT_SWITCH || o->type == OPT_TRISTATE;
@@ -235,6 +244,8 @@ static enum status store(const struct opt *o, const char *text, void *values, st
 		return OK;
 	case OPT_SIZES:
 		return parse_list(at, o, text, err);
+	case OPT_STRINGS:
+		return add_string(at, o, text, err);
 	}
 	return OK;
 }
@@ -244,6 +255,21 @@ struct cursor {
 	char **argv;
 	int i;
 };
+
+static bool is_option(const char *word)
+{
+	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
+}
+
+/* Whether the next word is another value of a list. */
+static bool more_values(const struct cursor *c, const struct opt *o)
+{
+	if (c->i >= c->argc)
+		return false;
+	if (o->type == OPT_SIZES)
+		return isdigit((unsigned char)c->argv[c->i][0]);
+	return o->type == OPT_STRINGS && !is_option(c->argv[c->i]);
+}
 
 /* Takes the value of `o` from "=..." or the next word, further words for lists. */
 static enum status take_value(struct cursor *c, const struct opt *o, const char *inline_value,
@@ -260,7 +286,7 @@ static enum status take_value(struct cursor *c, const struct opt *o, const char 
 	if (c->i >= c->argc)
 		return error_set(err, E_INVAL, "--%s: expected a value (%s)", o->name, o->value);
 	TRY(store(o, c->argv[c->i++], values, err));
-	while (o->type == OPT_SIZES && c->i < c->argc && isdigit((unsigned char)c->argv[c->i][0]))
+	while (more_values(c, o))
 		TRY(store(o, c->argv[c->i++], values, err));
 	return OK;
 }
@@ -307,11 +333,6 @@ static enum status take_short(struct cursor *c, const struct opt_table *t, const
 	}
 	return error_set(err, E_INVAL, "unknown option %.40s of %s (see fathom help %s)", word, t->command,
 		t->command);
-}
-
-static bool is_option(const char *word)
-{
-	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
 }
 
 static enum status count_check(const struct opt_table *t, const struct opt_result *r, struct error *err)

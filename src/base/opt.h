@@ -27,12 +27,20 @@ enum opt_type {
 	OPT_STRING, /* const char *, borrowed from argv */
 	OPT_CHOICE, /* const char *: one of `choices`, separated by '|' */
 	OPT_SIZES,  /* struct opt_sizes: one or more OPT_SIZE values, "512,2048" or several words */
+	OPT_STRINGS, /* struct opt_strings: one or more words, up to the next option; again: more of them */
 };
 
 #define OPT_MAX_SIZES 16
 
 struct opt_sizes {
 	int64_t v[OPT_MAX_SIZES];
+	int n;
+};
+
+#define OPT_MAX_STRINGS 16
+
+struct opt_strings {
+	const char *v[OPT_MAX_STRINGS]; /* borrowed from argv */
 	int n;
 };
 

@@ -1,0 +1,383 @@
+/*
+ * The life of an answer (server/answer.h).
+ *
+ * Invariants: call is NULL exactly when nothing more may be sent; a job is destroyed only after the engine
+ * has reported its end; the answer is freed when both have happened.
+ */
+#include "server/answer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/choice.h"
+#include "server/json_put.h"
+
+/* Idle proxies cut a stream that is silent for much longer. */
+#define COMMENT_AFTER_NS 5000000000ull
+
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
+{
+	struct answer *a = mem_alloc(sizeof(*a));
+
+	*a = (struct answer){
+		.s = call->s, .call = call, .form = form, .body = body, .created = time(NULL),
+		.show_reasoning = true,
+	};
+	return a;
+}
+
+void answer_set_prompts(struct answer *a, uint32_t n)
+{
+	a->prompts = mem_alloc(n * sizeof(*a->prompts));
+	a->n_prompts = n;
+}
+
+static void answer_free(struct answer *a)
+{
+	for (uint32_t i = 0; i < a->n_choices; i++)
+		choice_deinit(&a->choices[i]);
+	for (uint32_t i = 0; i < a->n_prompts; i++) {
+		token_buf_deinit(&a->prompts[i].ids);
+		buf_deinit(&a->prompts[i].text);
+	}
+	if (a->link) {
+		*a->link = a->next;
+		if (a->next)
+			a->next->link = a->link;
+	}
+	free(a->choices);
+	free(a->prompts);
+	openai_sampling_deinit(&a->p);
+	json_decref(a->body);
+	buf_deinit(&a->event);
+	free(a);
+}
+
+static void answer_settle(struct answer *a)
+{
+	if (!a->call && a->n_running == 0)
+		answer_free(a);
+}
+
+static void forget_call(struct answer *a)
+{
+	a->call = NULL;
+	a->s->load -= a->link != NULL;
+}
+
+static void cancel_jobs(struct answer *a)
+{
+	for (uint32_t i = 0; i < a->n_choices; i++) {
+		struct choice *c = &a->choices[i];
+
+		if (c->job && !c->ended)
+			engine_cancel(a->s->engine, c->job);
+	}
+}
+
+static void peer_gone(void *arg, enum http_close_reason reason)
+{
+	struct answer *a = arg;
+
+	if (a->s->o->log_requests || reason == HTTP_CLOSE_SLOW)
+		log_info("server", "%s aborted: %s", a->id,
+			reason == HTTP_CLOSE_PEER ? "the client left" :
+			reason == HTTP_CLOSE_SLOW ? "the client does not read" : "the server stops");
+	call_drop(a->call);
+	forget_call(a);
+	cancel_jobs(a);
+	answer_settle(a);
+}
+
+void answer_refuse(struct answer *a, const struct refusal *no)
+{
+	call_refuse(a->call, no);
+	forget_call(a);
+	answer_settle(a);
+}
+
+/* After the start: as the answer if nothing was sent, otherwise as an event of the stream. */
+static void answer_fail(struct answer *a, const struct refusal *no)
+{
+	struct buf body = { 0 };
+
+	if (a->call->streaming) {
+		refusal_put(&body, no);
+		call_stream_event(a->call, &body);
+		call_stream_end(a->call);
+		buf_deinit(&body);
+	} else {
+		call_refuse(a->call, no);
+	}
+	forget_call(a);
+	cancel_jobs(a);
+}
+
+static enum status submit(struct choice *c, uint32_t nth, struct refusal *no)
+{
+	struct answer *a = c->a;
+	struct engine_request request = {
+		.prompt = c->prompt->ids.data,
+		.n_prompt = (uint32_t)c->prompt->ids.len,
+		.max_tokens = c->prompt->max_tokens,
+		.sampling = a->p.params,
+		.rules = a->p.rules,
+		.n_logprobs = a->p.n_logprobs,
+		.n_prompt_logprobs = a->p.n_prompt_logprobs,
+		.priority = a->p.priority,
+		.cache_salt = a->p.cache_salt,
+		.user = c,
+	};
+	struct error err;
+
+	request.sampling.seed += nth; /* choices of a prompt differ, the first one as with n = 1 */
+	if (engine_job_create(&c->job, &request, &err) != OK) {
+		c->job = NULL;
+		return refuse_error(no, NULL, &err);
+	}
+	if (engine_submit(a->s->engine, c->job, &err) != OK) {
+		engine_job_destroy(c->job);
+		c->job = NULL;
+		if (err.code == E_LIMIT)
+			return refuse_status(no, 429, "TooManyRequestsError", NULL, "%s", err.msg);
+		return refuse_status(no, 500, "InternalServerError", NULL, "%s", err.msg);
+	}
+	a->n_running++;
+	return OK;
+}
+
+static void log_request(const struct answer *a)
+{
+	if (a->s->o->log_requests)
+		log_info("server", "%s from %s: %u prompts, n %u, stream %d, temperature %g, max_tokens %lld", a->id,
+			a->call->r->peer, a->n_prompts, a->p.n, a->p.stream, a->p.params.temperature,
+			(long long)a->p.max_tokens);
+}
+
+static void enlist(struct answer *a)
+{
+	struct serving *s = a->s;
+
+	a->next = s->answers;
+	a->link = &s->answers;
+	if (a->next)
+		a->next->link = &a->next;
+	s->answers = a;
+	s->load++;
+}
+
+void answer_start(struct answer *a)
+{
+	struct refusal no;
+
+	snprintf(a->id, sizeof(a->id), "%s%s", a->form->id_prefix,
+		a->p.request_id && !http_request_header(a->call->r, "X-Request-Id") ? a->p.request_id :
+		a->call->id);
+	a->n_choices = a->n_prompts * a->p.n;
+	a->n_open = a->n_choices;
+	a->choices = mem_alloc(a->n_choices * sizeof(*a->choices));
+	a->written_ns = clock_ns();
+	for (uint32_t i = 0; i < a->n_choices; i++)
+		choice_init(&a->choices[i], a, i);
+	enlist(a);
+	log_request(a);
+	http_request_on_close(a->call->r, peer_gone, a);
+	metrics_count_n(&a->s->metrics, a->p.n);
+	for (uint32_t i = 0; i < a->n_choices; i++) {
+		if (submit(&a->choices[i], i % a->p.n, &no) != OK) {
+			answer_fail(a, &no);
+			answer_settle(a);
+			return;
+		}
+	}
+}
+
+void answer_send(struct answer *a, const struct buf *json)
+{
+	call_stream_event(a->call, json);
+	a->written_ns = clock_ns();
+}
+
+static void finish_stream(struct answer *a)
+{
+	if (a->p.include_usage) {
+		buf_reset(&a->event);
+		buf_putc(&a->event, '{');
+		answer_put_head(&a->event, a, a->form->chunk_object);
+		buf_puts(&a->event, ",\"choices\":[],");
+		answer_put_usage(&a->event, a);
+		buf_putc(&a->event, '}');
+		answer_send(a, &a->event);
+	}
+	call_stream_end(a->call);
+	forget_call(a);
+}
+
+static void finish_whole(struct answer *a)
+{
+	struct buf body = { 0 };
+
+	a->form->whole(&body, a);
+	call_json(a->call, &body);
+	forget_call(a);
+}
+
+static void fail_from_job(struct answer *a, const struct choice *c)
+{
+	const struct error *err = engine_job_error(c->job);
+	struct refusal no;
+
+	if (err->code == E_LIMIT && c->seen == 0)
+		refuse_status(&no, 429, "TooManyRequestsError", NULL, "%s", err->msg);
+	else if (err->code == E_INVAL || err->code == E_UNSUPPORTED)
+		refuse_error(&no, NULL, err);
+	else
+		refuse_status(&no, 500, "InternalServerError", NULL, "generation failed: %s", err->msg);
+	if (no.status == 500)
+		log_error("server", "%s: %s", a->id, err->msg);
+	answer_fail(a, &no);
+}
+
+/* What the client gets of a choice's news. */
+static void publish(struct choice *c)
+{
+	struct answer *a = c->a;
+	bool due = !c->started || c->done || c->seen - c->sent >= a->p.stream_interval;
+
+	if (a->p.stream && due && (c->seen > c->sent || c->done)) {
+		if (!a->call->streaming)
+			call_stream_begin(a->call);
+		a->form->chunk(c);
+		c->started = true;
+		c->sent = c->seen;
+		buf_reset(&c->text);
+		buf_reset(&c->reasoning);
+	}
+	if (a->n_open > 0)
+		return;
+	if (a->p.stream)
+		finish_stream(a);
+	else
+		finish_whole(a);
+}
+
+static void count_job(struct choice *c, enum engine_finish finish)
+{
+	struct answer *a = c->a;
+	const char *reason = c->finish ? c->finish : finish == ENGINE_ERROR ? "error" : "abort";
+
+	metrics_job(&a->s->metrics, engine_job_get_times(c->job), (uint32_t)c->prompt->ids.len,
+		engine_job_tokens(c->job), c->prompt->max_tokens, reason);
+}
+
+static void job_news(struct engine_job *job)
+{
+	struct choice *c = engine_job_user(job);
+	struct answer *a = c->a;
+	enum engine_finish finish = engine_job_finish(job); /* before the tokens: then they are all there */
+	bool was_done = c->done;
+
+	if (a->call && !c->done)
+		choice_take(c, finish);
+	if (finish != ENGINE_RUNNING) {
+		c->ended = true;
+		a->n_running--;
+		count_job(c, finish);
+	} else if (c->done && !was_done) {
+		engine_cancel(a->s->engine, job);
+	}
+	if (a->call && finish == ENGINE_ERROR && !c->done) {
+		fail_from_job(a, c);
+	} else if (a->call && !was_done) {
+		a->n_open -= c->done;
+		publish(c);
+	}
+	answer_settle(a);
+}
+
+void answer_take_news(struct serving *s)
+{
+	struct engine_job *job;
+
+	while ((job = engine_next(s->engine)))
+		job_news(job);
+}
+
+void answer_tick(struct serving *s)
+{
+	uint64_t now = clock_ns();
+
+	for (struct answer *a = s->answers; a; a = a->next) {
+		if (!a->call || !a->p.stream || now - a->written_ns < COMMENT_AFTER_NS)
+			continue;
+		if (!a->call->streaming)
+			call_stream_begin(a->call);
+		call_stream_comment(a->call);
+		a->written_ns = now;
+	}
+}
+
+void answer_free_all(struct serving *s)
+{
+	while (s->answers) {
+		struct answer *a = s->answers;
+
+		BUG_ON(a->call); /* the HTTP server was closed before */
+		answer_free(a);
+	}
+}
+
+void answer_put_head(struct buf *out, const struct answer *a, const char *object)
+{
+	buf_puts(out, "\"id\":");
+	json_put_text(out, a->id);
+	buf_printf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object, (long long)a->created);
+	json_put_text(out, serving_name(a->s));
+}
+
+void answer_put_usage(struct buf *out, const struct answer *a)
+{
+	uint64_t prompt = 0, generated = 0, cached = 0, reasoning = 0;
+	bool thinking = false;
+
+	for (uint32_t i = 0; i < a->n_prompts; i++) {
+		prompt += a->prompts[i].ids.len;
+		thinking |= a->prompts[i].thinking;
+	}
+	for (uint32_t i = 0; i < a->n_choices; i++) {
+		const struct choice *c = &a->choices[i];
+
+		generated += c->seen;
+		reasoning += c->n_reasoning;
+		if (i % a->p.n == 0 && c->seen > 0)
+			cached += engine_job_cached(c->job);
+	}
+	buf_printf(out, "\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu,\"completion_tokens\":%llu,"
+		"\"prompt_tokens_details\":", (unsigned long long)prompt,
+		(unsigned long long)(prompt + generated), (unsigned long long)generated);
+	if (a->s->o->prompt_tokens_details)
+		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)cached);
+	else
+		buf_puts(out, "null");
+	if (thinking)
+		buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
+			(unsigned long long)reasoning);
+	buf_putc(out, '}');
+}
+
+void answer_put_stop_reason(struct buf *out, const struct choice *c)
+{
+	switch (c->stop_kind) {
+	case STOP_AT_STRING:
+		json_put_text(out, c->a->p.stops.strings[c->stop].text);
+		return;
+	case STOP_AT_ID:
+		buf_printf(out, "%d", c->stop);
+		return;
+	case STOP_NONE:
+		buf_puts(out, "null");
+	}
+}

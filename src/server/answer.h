@@ -1,0 +1,111 @@
+/*
+ * The answer to one request for generation: its prompts, one engine job for each choice, and what has come
+ * of each so far. A form (completion or chat) writes it down, whole or as a stream.
+ *
+ *   a = answer_create(call, &completion_form, body);     takes call and body over
+ *   ... fill a->p, a->prompts ...
+ *   answer_start(a) or answer_refuse(a, &no);            either way the call is answered in the end
+ *
+ * Everything runs on the loop's thread. An answer outlives its call until the engine has given back every
+ * job; a stop string or a peer that left cancels the jobs.
+ */
+#ifndef SERVER_ANSWER_H
+#define SERVER_ANSWER_H
+
+#include <time.h>
+
+#include "server/openai_sampling.h"
+#include "server/serving_int.h"
+#include "text/detok.h"
+
+struct answer_prompt {
+	struct token_buf ids;
+	struct buf text;     /* with echo alone */
+	uint32_t max_tokens; /* of the engine's request */
+	bool thinking;       /* the answer begins inside <think> */
+};
+
+enum stop_kind {
+	STOP_NONE, /* null: end of sequence or length */
+	STOP_AT_STRING,
+	STOP_AT_ID,
+};
+
+struct choice {
+	struct answer *a;
+	const struct answer_prompt *prompt;
+	uint32_t index;
+	struct engine_job *job; /* owned; NULL before it is submitted */
+	bool ended;             /* the engine has given it back */
+	bool done;              /* complete for the client */
+	bool started;           /* stream: the first chunk has left */
+	bool thinking;
+	uint32_t seen;          /* tokens taken from the job */
+	uint32_t sent;          /* stream: tokens that chunks have covered */
+	uint32_t n_reasoning;   /* tokens before </think> */
+	struct detok detok;
+	struct stop_match match;
+	struct buf held;      /* may belong to a stop string */
+	struct buf text;      /* whole answers: all of it; streams: what no chunk has had yet */
+	struct buf reasoning; /* the same, before </think> */
+	size_t text_offset;   /* of the next token, in code points */
+	const char *finish;   /* NULL until done */
+	enum stop_kind stop_kind;
+	int stop;             /* index of the stop string, or the id */
+	double last_news;     /* clock_s(), for the time between tokens */
+};
+
+struct answer_form {
+	const char *id_prefix, *object, *chunk_object;
+	void (*chunk)(struct choice *c); /* one or more events for what is new of it */
+	void (*whole)(struct buf *out, struct answer *a);
+};
+
+struct answer {
+	struct answer *next, **link;
+	struct serving *s;
+	struct call *call; /* NULL: answered, or the peer is gone */
+	json_t *body;      /* owned */
+	const struct answer_form *form;
+	struct openai_sampling p;
+	struct answer_prompt *prompts; /* [n_prompts] owned */
+	uint32_t n_prompts;
+	struct choice *choices; /* [n_choices] owned: prompt by prompt */
+	uint32_t n_choices;
+	uint32_t n_open;    /* not done */
+	uint32_t n_running; /* with the engine */
+	char id[CALL_MAX_ID + 16];
+	time_t created;
+	bool echo;
+	bool prompt_only; /* max_tokens 0: the engine's one token is not shown */
+	bool show_reasoning;
+	const char *echo_content; /* chat: in front of the content; of the body; or NULL */
+	const char *role;         /* chat */
+	uint64_t written_ns;
+	struct buf event; /* scratch */
+};
+
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
+/* Zeroed prompts. */
+void answer_set_prompts(struct answer *a, uint32_t n);
+void answer_start(struct answer *a);
+/* Before the start. */
+void answer_refuse(struct answer *a, const struct refusal *no);
+
+/* Jobs with news from the engine. */
+void answer_take_news(struct serving *s);
+/* Comments on streams that were silent for a while. */
+void answer_tick(struct serving *s);
+/* Frees what is left once the engine is gone. */
+void answer_free_all(struct serving *s);
+
+/* --- for forms ------------------------------------------------------------------------------------- */
+
+void answer_send(struct answer *a, const struct buf *json);
+/* "id":...,"object":...,"created":...,"model":... of an answer or a chunk. */
+void answer_put_head(struct buf *out, const struct answer *a, const char *object);
+void answer_put_usage(struct buf *out, const struct answer *a);
+/* The value of stop_reason. */
+void answer_put_stop_reason(struct buf *out, const struct choice *c);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * One HTTP request on its way through the server: adds the headers that every answer has, writes the access
+ * log and counts. Answered exactly once; the call is gone afterwards.
+ */
+#ifndef SERVER_CALL_H
+#define SERVER_CALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "http/server.h"
+#include "server/refusal.h"
+
+#define CALL_MAX_ID 128
+
+struct serving;
+
+struct call {
+	struct serving *s;
+	struct http_request *r;
+	const char *route; /* for metrics: the pattern, or "none" */
+	uint64_t began_ns;
+	bool streaming;
+	char id[CALL_MAX_ID + 1]; /* X-Request-Id, when it is printable and short enough; otherwise random */
+};
+
+struct call *call_create(struct serving *s, struct http_request *r);
+
+/* status 200 and JSON; `body` is emptied. */
+void call_json(struct call *c, struct buf *body);
+void call_body(struct call *c, unsigned status, const char *content_type, const void *body, size_t len);
+void call_refuse(struct call *c, const struct refusal *no);
+void call_unauthorized(struct call *c);
+/* Answer to a preflight of another origin. */
+void call_preflight(struct call *c);
+
+void call_stream_begin(struct call *c);
+void call_stream_event(struct call *c, const struct buf *json);
+void call_stream_comment(struct call *c);
+void call_stream_end(struct call *c); /* with data: [DONE] */
+/* The peer is gone. */
+void call_drop(struct call *c);
+
+#endif

@@ -1,0 +1,149 @@
+/* Chat prompts (server/chat_prompt.h). */
+#include "server/chat_prompt.h"
+
+#include <string.h>
+
+#include "base/json.h"
+#include "server/fields.h"
+#include "text/chat.h"
+
+#define MAX_MESSAGES 16384
+#define MAX_KWARGS 64
+
+/* Text and the closing newline of some templates may follow <think>. */
+#define THINK_WITHIN 2u
+
+static enum status check_messages(json_t **out, const json_t *body, struct refusal *no)
+{
+	static const char *const roles[] = { "system", "developer", "user", "assistant", "tool", NULL };
+	json_t *list = NULL;
+
+	TRY(field_array(&list, body, "messages", no));
+	if (!list)
+		return refuse_shape(no, "messages", "messages: field required");
+	if (json_array_size(list) == 0 || json_array_size(list) > MAX_MESSAGES)
+		return refuse(no, "messages", "messages: found %zu, expected 1 to %d", json_array_size(list),
+			MAX_MESSAGES);
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *m = json_array_get(list, i);
+		const char *role = json_string_value(json_object_get(m, "role"));
+		size_t k = 0;
+
+		if (!json_is_object(m) || !role)
+			return refuse_shape(no, "messages", "messages[%zu]: expected an object with a role", i);
+		while (roles[k] && strcmp(roles[k], role) != 0)
+			k++;
+		if (!roles[k])
+			return refuse(no, "messages", "messages[%zu]: unknown role %.40s", i, role);
+	}
+	*out = list;
+	return OK;
+}
+
+/* The server's default variables, then the request's over them. Owned; NULL when there are none. */
+static enum status merge_kwargs(json_t **out, const struct serving *s, const json_t *body, struct refusal *no)
+{
+	json_t *kwargs = NULL, *all;
+	const char *effort = NULL;
+
+	TRY(field_object(&kwargs, body, "chat_template_kwargs", no));
+	TRY(field_string(&effort, body, "reasoning_effort", no));
+	if (json_object_size(kwargs) > MAX_KWARGS)
+		return refuse(no, "chat_template_kwargs", "chat_template_kwargs: more than %d variables",
+			MAX_KWARGS);
+	all = s->o->chat_kwargs ? json_copy(s->o->chat_kwargs) : json_object();
+	if (kwargs)
+		json_object_update(all, kwargs);
+	if (!json_object_get(all, "thinking") && !json_object_get(all, "enable_thinking") && effort)
+		json_object_set_new(all, "thinking", json_boolean(strcmp(effort, "none") != 0));
+	/* Two names of one switch: a template reads one of them. */
+	if (!json_object_get(all, "thinking") && json_object_get(all, "enable_thinking"))
+		json_object_set(all, "thinking", json_object_get(all, "enable_thinking"));
+	if (!json_object_get(all, "enable_thinking") && json_object_get(all, "thinking"))
+		json_object_set(all, "enable_thinking", json_object_get(all, "thinking"));
+	*out = all;
+	return OK;
+}
+
+/* *owned: a template of the request, to be destroyed. */
+static enum status choose_template(const struct chat_template **out, struct chat_template **owned,
+	const struct serving *s, const json_t *body, struct refusal *no)
+{
+	const char *source = NULL;
+	struct error err;
+
+	TRY(field_string(&source, body, "chat_template", no));
+	*owned = NULL;
+	*out = s->o->chat;
+	if (source && !s->o->trust_request_chat_template)
+		return refuse(no, "chat_template",
+			"Chat template is passed with request, but --trust-request-chat-template is not set. "
+			"Refused request with untrusted chat template.");
+	if (source && chat_template_compile(owned, source, "chat_template", &err) != OK)
+		return refuse_error(no, "chat_template", &err);
+	if (source)
+		*out = *owned;
+	else if (!s->o->chat)
+		return refuse(no, "messages", "the model has no chat template: start the server with "
+			"--chat-template, or use /v1/completions");
+	return OK;
+}
+
+static enum status render(struct token_buf *ids, struct buf *text, struct serving *s,
+	const struct chat_template *t, const struct chat_input *in, bool add_special, struct refusal *no)
+{
+	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
+	struct chat_prompt prompt = { .n_barriers = 0 };
+	struct error err;
+	enum status st;
+
+	if (chat_render(&prompt, t, s->tok, in, &err) != OK)
+		return refuse_error(no, "messages", &err);
+	if (add_special && config->add_bos && config->bos_id >= 0)
+		token_buf_push(ids, config->bos_id);
+	st = chat_encode(ids, &prompt, s->tok, s->scratch, &err);
+	if (st == OK && text)
+		buf_append(text, prompt.text.data, prompt.text.len);
+	chat_prompt_deinit(&prompt);
+	return st == OK ? OK : refuse_error(no, "messages", &err);
+}
+
+enum status chat_prompt_make(struct token_buf *ids, struct buf *text, struct serving *s, const json_t *body,
+	struct refusal *no)
+{
+	struct chat_input in = { .add_generation_prompt = true, .literal_content = s->o->literal_content };
+	const struct chat_template *t;
+	struct chat_template *owned;
+	bool add_special = false;
+	enum status st;
+
+	TRY(check_messages(&in.messages, body, no));
+	TRY(field_array(&in.tools, body, "tools", no));
+	TRY(field_bool(&in.add_generation_prompt, body, "add_generation_prompt", no));
+	TRY(field_bool(&in.continue_final, body, "continue_final_message", no));
+	TRY(field_bool(&add_special, body, "add_special_tokens", no));
+	if (in.continue_final && in.add_generation_prompt && field_get(body, "add_generation_prompt"))
+		return refuse(no, "continue_final_message",
+			"Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+	TRY(merge_kwargs(&in.kwargs, s, body, no));
+	st = choose_template(&t, &owned, s, body, no);
+	if (st == OK)
+		st = render(ids, text, s, t, &in, add_special, no);
+	if (owned)
+		chat_template_destroy(owned);
+	json_decref(in.kwargs);
+	return st;
+}
+
+bool chat_prompt_thinks(const struct serving *s, const struct token_buf *ids)
+{
+	for (size_t i = 0; i < THINK_WITHIN && i < ids->len && s->think_begin >= 0 && s->think_end >= 0; i++) {
+		int32_t id = ids->data[ids->len - 1 - i];
+
+		if (id == s->think_end)
+			return false;
+		if (id == s->think_begin)
+			return true;
+	}
+	return false;
+}

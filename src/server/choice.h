@@ -1,0 +1,13 @@
+/* One choice of an answer: from the tokens of its job to text, reasoning and the reason of its end. */
+#ifndef SERVER_CHOICE_H
+#define SERVER_CHOICE_H
+
+#include "server/answer.h"
+
+void choice_init(struct choice *c, struct answer *a, uint32_t index);
+/* Destroys the job: the engine must have given it back, or be gone. */
+void choice_deinit(struct choice *c);
+/* Takes the tokens that are new; `finish` was read from the job before. Sets done, unless it is an error. */
+void choice_take(struct choice *c, enum engine_finish finish);
+
+#endif

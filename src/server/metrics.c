@@ -1,0 +1,220 @@
+/* Prometheus metrics (server/metrics.h). */
+#include "server/metrics.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+
+static const double first_token_bounds[] = { .001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5,
+	7.5, 10, 20, 40, 80, 160, 640, 2560 };
+static const double token_bounds[] = { .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10,
+	20, 40, 80 };
+static const double request_bounds[] = { .3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240,
+	480, 960, 1920, 7680 };
+static const double length_bounds[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000,
+	50000, 100000 };
+static const double n_bounds[] = { 1, 2, 5, 10, 20 };
+
+struct family {
+	const char *name, *help;
+	size_t offset;
+	const double *bounds;
+	size_t n;
+};
+
+#define FAMILY(field, name, bounds, help)                                                          \
+	{ name, help, offsetof(struct metrics, field), bounds, COUNT(bounds) }
+
+static const struct family families[] = {
+	FAMILY(ttft, "time_to_first_token_seconds", first_token_bounds, "Time to first token in seconds."),
+	FAMILY(inter_token, "inter_token_latency_seconds", token_bounds, "Time between tokens in seconds."),
+	FAMILY(per_output_token, "request_time_per_output_token_seconds", token_bounds,
+		"Mean time per output token after the first, of each request."),
+	FAMILY(e2e, "e2e_request_latency_seconds", request_bounds, "Time from arrival to the last token."),
+	FAMILY(queue, "request_queue_time_seconds", request_bounds, "Time from arrival to the first step."),
+	FAMILY(inference, "request_inference_time_seconds", request_bounds,
+		"Time from the first step to the last token."),
+	FAMILY(prefill, "request_prefill_time_seconds", request_bounds,
+		"Time from the first step to the first token."),
+	FAMILY(decode, "request_decode_time_seconds", request_bounds,
+		"Time from the first to the last token."),
+	FAMILY(prompt_tokens, "request_prompt_tokens", length_bounds, "Prompt tokens of each request."),
+	FAMILY(generation_tokens, "request_generation_tokens", length_bounds,
+		"Generated tokens of each request."),
+	FAMILY(max_tokens, "request_params_max_tokens", length_bounds, "max_tokens of each request."),
+	FAMILY(n, "request_params_n", n_bounds, "n of each request."),
+};
+
+static void observe(struct metrics *m, struct histogram *h, double v)
+{
+	const struct family *f = families;
+	size_t i = 0;
+
+	while ((const char *)m + f->offset != (const char *)h)
+		f++;
+	while (i < f->n && v > f->bounds[i])
+		i++;
+	h->counts[i == f->n ? METRICS_MAX_BOUNDS : i]++;
+	h->sum += v;
+	h->n++;
+}
+
+void metrics_token_gap(struct metrics *m, double seconds)
+{
+	observe(m, &m->inter_token, seconds);
+}
+
+void metrics_count_n(struct metrics *m, uint32_t n)
+{
+	observe(m, &m->n, n);
+}
+
+static const char *const reasons[METRICS_REASONS] = { "stop", "length", "abort", "error" };
+
+static void observe_times(struct metrics *m, const struct engine_job_times *t, uint32_t n_generated)
+{
+	observe(m, &m->queue, t->scheduled - t->submitted);
+	if (n_generated == 0)
+		return;
+	observe(m, &m->ttft, t->first_token - t->submitted);
+	observe(m, &m->prefill, t->first_token - t->scheduled);
+	observe(m, &m->decode, t->last_token - t->first_token);
+	observe(m, &m->inference, t->last_token - t->scheduled);
+	observe(m, &m->e2e, t->last_token - t->submitted);
+	if (n_generated > 1)
+		observe(m, &m->per_output_token, (t->last_token - t->first_token) / (n_generated - 1));
+}
+
+void metrics_job(struct metrics *m, struct engine_job_times t, uint32_t n_prompt, uint32_t n_generated,
+	uint32_t max_tokens, const char *reason)
+{
+	for (int i = 0; i < METRICS_REASONS; i++)
+		m->success[i] += strcmp(reason, reasons[i]) == 0;
+	observe(m, &m->prompt_tokens, n_prompt);
+	observe(m, &m->generation_tokens, n_generated);
+	observe(m, &m->max_tokens, max_tokens);
+	if (t.scheduled > 0)
+		observe_times(m, &t, n_generated);
+}
+
+void metrics_http(struct metrics *m, const char *route, const char *method, unsigned status, double seconds)
+{
+	struct metrics_http_row *row;
+
+	for (uint32_t i = 0; i < m->n_http; i++) {
+		row = &m->http[i];
+		if (strcmp(row->route, route) == 0 && strcmp(row->method, method) == 0 && row->status == status) {
+			row->n++;
+			row->seconds += seconds;
+			return;
+		}
+	}
+	if (m->n_http == METRICS_MAX_HTTP || strlen(method) >= sizeof(row->method))
+		return; /* made-up methods cannot fill the memory */
+	row = &m->http[m->n_http++];
+	*row = (struct metrics_http_row){ .route = route, .status = status, .n = 1, .seconds = seconds };
+	strcpy(row->method, method);
+}
+
+/* Label values: backslash, quote and newline are escaped. */
+static void put_label(struct buf *out, const char *s)
+{
+	for (; *s; s++) {
+		if (*s == '\\' || *s == '"')
+			buf_putc(out, '\\');
+		if (*s == '\n')
+			buf_puts(out, "\\n");
+		else
+			buf_putc(out, *s);
+	}
+}
+
+static void put_help(struct buf *out, const char *name, const char *type, const char *help)
+{
+	buf_printf(out, "# HELP vllm:%s %s\n# TYPE vllm:%s %s\n", name, help, name, type);
+}
+
+static void put_value(struct buf *out, const char *name, const char *type, const char *help, const char *labels,
+	double v)
+{
+	put_help(out, name, type, help);
+	buf_printf(out, "vllm:%s{%s} %.15g\n", name, labels, v);
+}
+
+static void put_histogram(struct buf *out, const struct metrics *m, const struct family *f, const char *labels)
+{
+	const struct histogram *h = (const void *)((const char *)m + f->offset);
+	uint64_t sum = 0;
+
+	put_help(out, f->name, "histogram", f->help);
+	for (size_t i = 0; i < f->n; i++) {
+		sum += h->counts[i];
+		buf_printf(out, "vllm:%s_bucket{%s,le=\"%g\"} %llu\n", f->name, labels, f->bounds[i],
+			(unsigned long long)sum);
+	}
+	buf_printf(out, "vllm:%s_bucket{%s,le=\"+Inf\"} %llu\nvllm:%s_sum{%s} %.9g\nvllm:%s_count{%s} %llu\n", f->name,
+		labels, (unsigned long long)h->n, f->name, labels, h->sum, f->name, labels,
+		(unsigned long long)h->n);
+}
+
+static void put_engine(struct buf *out, const struct engine_stats *s, const char *labels)
+{
+	double used = s->blocks ? (double)(s->blocks - s->blocks_free) / (double)s->blocks : 0;
+
+	put_value(out, "num_requests_running", "gauge", "Requests in the batch.", labels, (double)s->running);
+	put_value(out, "num_requests_waiting", "gauge", "Requests that wait.", labels, (double)s->waiting);
+	put_value(out, "kv_cache_usage_perc", "gauge", "Part of the cache in use, 0 to 1.", labels, used);
+	put_value(out, "prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.",
+		labels, (double)s->prefix_query_tokens);
+	put_value(out, "prefix_cache_hits_total", "counter", "Prompt tokens found there.", labels,
+		(double)s->prefix_hit_tokens);
+	put_value(out, "num_preemptions_total", "counter", "Requests put back into the queue.", labels,
+		(double)s->preemptions);
+	put_value(out, "prompt_tokens_total", "counter", "Prompt tokens computed.", labels,
+		(double)s->prompt_tokens);
+	put_value(out, "generation_tokens_total", "counter", "Tokens generated.", labels,
+		(double)s->generated_tokens);
+}
+
+static void put_http(struct buf *out, const struct metrics *m)
+{
+	buf_puts(out, "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n");
+	for (uint32_t i = 0; i < m->n_http; i++)
+		buf_printf(out, "http_requests_total{handler=\"%s\",method=\"%s\",status=\"%uxx\",code=\"%u\"} %llu\n",
+			m->http[i].route, m->http[i].method, m->http[i].status / 100, m->http[i].status,
+			(unsigned long long)m->http[i].n);
+	buf_puts(out, "# HELP http_request_duration_seconds Time to the end of the answer.\n"
+		"# TYPE http_request_duration_seconds summary\n");
+	for (uint32_t i = 0; i < m->n_http; i++) {
+		const struct metrics_http_row *r = &m->http[i];
+
+		buf_printf(out, "http_request_duration_seconds_sum{handler=\"%s\",method=\"%s\",code=\"%u\"} %.9g\n"
+			"http_request_duration_seconds_count{handler=\"%s\",method=\"%s\",code=\"%u\"} %llu\n",
+			r->route, r->method, r->status, r->seconds, r->route, r->method, r->status,
+			(unsigned long long)r->n);
+	}
+}
+
+void metrics_put(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
+	const char *model_name, uint32_t block_tokens)
+{
+	struct buf labels = { 0 };
+
+	buf_puts(&labels, "engine=\"0\",model_name=\"");
+	put_label(&labels, model_name);
+	buf_putc(&labels, '"');
+	put_engine(out, stats, labels.data);
+	put_help(out, "request_success_total", "counter", "Requests that ended, by reason.");
+	for (int i = 0; i < METRICS_REASONS; i++)
+		buf_printf(out, "vllm:request_success_total{%s,finished_reason=\"%s\"} %llu\n", labels.data,
+			reasons[i], (unsigned long long)m->success[i]);
+	for (size_t i = 0; i < COUNT(families); i++)
+		put_histogram(out, m, &families[i], labels.data);
+	put_help(out, "cache_config_info", "gauge", "The cache.");
+	buf_printf(out, "vllm:cache_config_info{engine=\"0\",block_size=\"%u\",num_gpu_blocks=\"%llu\"} 1\n",
+		block_tokens, (unsigned long long)stats->blocks);
+	put_http(out, m);
+	buf_deinit(&labels);
+}

@@ -1,0 +1,58 @@
+/*
+ * Counters and histograms of the server, written as Prometheus text 0.0.4 with vLLM's names, labels and
+ * buckets (spec: serving, section 4). One thread.
+ */
+#ifndef SERVER_METRICS_H
+#define SERVER_METRICS_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "engine/engine.h"
+
+#define METRICS_MAX_BOUNDS 32
+#define METRICS_MAX_HTTP 128
+
+struct histogram {
+	uint64_t counts[METRICS_MAX_BOUNDS + 1]; /* of each bucket alone; the last one is open */
+	uint64_t n;
+	double sum;
+};
+
+enum metrics_reason {
+	METRICS_STOP,
+	METRICS_LENGTH,
+	METRICS_ABORT,
+	METRICS_ERROR,
+	METRICS_REASONS,
+};
+
+struct metrics_http_row {
+	const char *route; /* static */
+	char method[8];
+	unsigned status;
+	uint64_t n;
+	double seconds;
+};
+
+struct metrics {
+	struct histogram ttft, inter_token, per_output_token;
+	struct histogram e2e, queue, inference, prefill, decode;
+	struct histogram prompt_tokens, generation_tokens, max_tokens, n;
+	uint64_t success[METRICS_REASONS];
+	struct metrics_http_row http[METRICS_MAX_HTTP];
+	uint32_t n_http;
+};
+
+void metrics_token_gap(struct metrics *m, double seconds);
+void metrics_count_n(struct metrics *m, uint32_t n);
+/* A job that has ended; reason: a finish_reason, "abort" or "error". */
+void metrics_job(struct metrics *m, struct engine_job_times t, uint32_t n_prompt, uint32_t n_generated,
+	uint32_t max_tokens, const char *reason);
+/* An HTTP request that was answered; route is a static string. */
+void metrics_http(struct metrics *m, const char *route, const char *method, unsigned status, double seconds);
+
+void metrics_put(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
+	const char *model_name, uint32_t block_tokens);
+
+#endif

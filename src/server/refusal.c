@@ -1,0 +1,83 @@
+/* Error objects (server/refusal.h). */
+#include "server/refusal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/json_put.h"
+
+/* Cuts what snprintf cut inside a code point, so that the message stays UTF-8. */
+static void mend_end(char *s)
+{
+	size_t len = strlen(s), back = 0;
+	unsigned char lead;
+
+	while (back < len && back < 4 && ((unsigned char)s[len - 1 - back] & 0xc0) == 0x80)
+		back++;
+	if (back == len)
+		return;
+	lead = (unsigned char)s[len - 1 - back];
+	if ((lead >= 0xf0 && back < 3) || (lead >= 0xe0 && lead < 0xf0 && back < 2) ||
+		(lead >= 0xc0 && lead < 0xe0 && back < 1))
+		s[len - 1 - back] = 0;
+}
+
+static enum status fill(struct refusal *no, unsigned status, const char *type, const char *param,
+	const char *fmt, va_list ap)
+{
+	no->status = status;
+	no->type = type;
+	snprintf(no->param, sizeof(no->param), "%s", param ? param : "");
+	mend_end(no->param);
+	vsnprintf(no->message, sizeof(no->message), fmt, ap);
+	mend_end(no->message);
+	return E_INVAL;
+}
+
+enum status refuse(struct refusal *no, const char *param, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fill(no, 400, "BadRequestError", param, fmt, ap);
+	va_end(ap);
+	return E_INVAL;
+}
+
+enum status refuse_shape(struct refusal *no, const char *param, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fill(no, 400, "Bad Request", param, fmt, ap);
+	va_end(ap);
+	return E_INVAL;
+}
+
+enum status refuse_status(struct refusal *no, unsigned status, const char *type, const char *param,
+	const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fill(no, status, type, param, fmt, ap);
+	va_end(ap);
+	return E_INVAL;
+}
+
+enum status refuse_error(struct refusal *no, const char *param, const struct error *err)
+{
+	return refuse(no, param, "%s", err->msg);
+}
+
+void refusal_put(struct buf *out, const struct refusal *no)
+{
+	buf_puts(out, "{\"error\":{\"message\":");
+	json_put_text(out, no->message);
+	buf_puts(out, ",\"type\":");
+	json_put_text(out, no->type);
+	buf_puts(out, ",\"param\":");
+	json_put_text(out, *no->param ? no->param : NULL);
+	buf_printf(out, ",\"code\":%u}}", no->status);
+}

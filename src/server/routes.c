@@ -1,0 +1,110 @@
+/*
+ * Which path is whose: the table of routes, and what is checked before a handler runs: preflight, key,
+ * method, media type. Paths are compared as a whole, as the transport decoded them; the Host header plays no
+ * part.
+ */
+#include <string.h>
+#include <strings.h>
+
+#include "server/auth.h"
+#include "server/serving_int.h"
+
+static const struct route {
+	const char *method, *path;
+	void (*handle)(struct call *c);
+	bool open; /* without a key */
+} routes[] = {
+	{ "GET", "/health", handle_health, true },
+	{ "GET", "/ping", handle_health, true },
+	{ "POST", "/ping", handle_health, true },
+	{ "GET", "/version", handle_version, false },
+	{ "GET", "/load", handle_load, false },
+	{ "GET", "/metrics", handle_metrics, false },
+	{ "GET", "/v1/models", handle_models, false },
+	{ "GET", "/models", handle_models, false },
+	{ "POST", "/v1/completions", handle_completions, false },
+	{ "POST", "/completions", handle_completions, false },
+	{ "POST", "/v1/chat/completions", handle_chat, false },
+	{ "POST", "/chat/completions", handle_chat, false },
+	{ "POST", "/tokenize", handle_tokenize, false },
+	{ "POST", "/detokenize", handle_detokenize, false },
+	{ "GET", "/tokenizer_info", handle_tokenizer_info, false },
+};
+
+static const struct route *find(const char *method, const char *path, bool *known)
+{
+	*known = false;
+	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
+		if (strcmp(routes[i].path, path) != 0)
+			continue;
+		*known = true;
+		if (strcmp(routes[i].method, method) == 0 ||
+			(strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0))
+			return &routes[i];
+	}
+	return NULL;
+}
+
+static bool may_pass(const struct call *c, const struct route *route)
+{
+	const struct serving_options *o = c->s->o;
+	bool below_v1 = strncmp(c->r->path, "/v1", 3) == 0 || !strncmp(c->r->path, "/chat", 5) ||
+		!strncmp(c->r->path, "/completions", 12) || strcmp(c->r->path, "/models") == 0;
+
+	if (o->n_api_keys == 0 || (route && route->open) || (o->protect_v1_only && !below_v1))
+		return true;
+	return auth_allows(o->api_keys, o->n_api_keys, http_request_header(c->r, "Authorization"),
+		http_request_header(c->r, "x-api-key"));
+}
+
+static bool is_json(const struct http_request *r)
+{
+	const char *type = http_request_header(r, "Content-Type");
+	size_t n = type ? strcspn(type, "; \t") : 0;
+
+	return n == strlen("application/json") && strncasecmp(type, "application/json", n) == 0;
+}
+
+static void refuse_route(struct call *c, bool known)
+{
+	struct refusal no;
+
+	if (known)
+		refuse_status(&no, 405, "Method Not Allowed", NULL, "Method Not Allowed");
+	else
+		refuse_status(&no, 404, "Not Found", NULL, "Not Found");
+	call_refuse(c, &no);
+}
+
+void routes_handle(struct http_request *r, void *arg)
+{
+	struct serving *s = arg;
+	struct call *c = call_create(s, r);
+	struct refusal no;
+	bool known;
+	const struct route *route = find(r->method, r->path, &known);
+
+	if (route)
+		c->route = route->path;
+	if (strcmp(r->method, "OPTIONS") == 0 && s->o->allowed_origins && http_request_header(r, "Origin") &&
+		http_request_header(r, "Access-Control-Request-Method")) {
+		call_preflight(c);
+	} else if (!may_pass(c, route)) {
+		call_unauthorized(c);
+	} else if (!route || (route->handle == handle_tokenizer_info && !s->o->tokenizer_info)) {
+		refuse_route(c, known && route == NULL);
+	} else if (strcmp(route->method, "POST") == 0 && !route->open && !is_json(r)) {
+		refuse_shape(&no, NULL, "Unsupported Media Type: Only 'application/json' is allowed");
+		call_refuse(c, &no);
+	} else {
+		route->handle(c);
+	}
+}
+
+void routes_refusal(void *arg, unsigned status, const char *why, struct buf *body)
+{
+	struct refusal no;
+
+	refuse_status(&no, status, status < 500 ? "Bad Request" : "ServiceUnavailableError", NULL, "%s", why);
+	refusal_put(body, &no);
+}

@@ -1,0 +1,74 @@
+/* What the files of the server share: its state, and the routes' handlers. */
+#ifndef SERVER_SERVING_INT_H
+#define SERVER_SERVING_INT_H
+
+#include <time.h>
+
+#include "http/loop.h"
+#include "server/call.h"
+#include "server/metrics.h"
+#include "server/sampling_defaults.h"
+#include "server/serving.h"
+
+/* Choices of one request: prompts times n. */
+#define SERVING_MAX_N 128
+#define SERVING_MAX_PROMPTS 1024
+#define SERVING_MAX_CHOICES 4096
+
+struct answer;
+
+struct serving {
+	const struct serving_options *o;
+	struct http_loop *loop;
+	struct http_bell *bell; /* rung by the engine */
+	struct http_server *http;
+	struct http_tls *tls;
+	struct http_timer *tick;  /* keep-alive comments */
+	struct http_timer *stats; /* the periodic log line */
+	struct engine *engine;
+	const struct tokenizer *tok;
+	struct tokenizer_scratch *scratch;
+	int32_t think_begin, think_end; /* ids of <think> and </think>; -1: none */
+	uint32_t vocab;   /* ids below this may be in a prompt */
+	uint32_t n_ids;   /* and below this may be generated */
+	uint32_t max_model_len;
+	struct sampling_defaults defaults;
+	struct metrics metrics;
+	struct engine_stats last_stats;
+	double last_stats_at;
+	struct answer *answers; /* all that have jobs in the engine */
+	uint32_t load;          /* requests for generation in flight */
+	time_t created;
+	bool stopping;
+};
+
+/* Name that answers carry. */
+static inline const char *serving_name(const struct serving *s)
+{
+	return s->o->names[0];
+}
+
+/* Whether the engine makes progress: false when a step that is due has not ended for a minute. */
+bool serving_healthy(const struct serving *s);
+
+/* Handlers of routes (routes.c): answer the call now, or later through an answer. */
+void handle_health(struct call *c);
+void handle_version(struct call *c);
+void handle_load(struct call *c);
+void handle_metrics(struct call *c);
+void handle_models(struct call *c);
+void handle_completions(struct call *c);
+void handle_chat(struct call *c);
+void handle_tokenize(struct call *c);
+void handle_detokenize(struct call *c);
+void handle_tokenizer_info(struct call *c);
+
+/* The handler of http_server_config. */
+void routes_handle(struct http_request *r, void *arg);
+/* Bodies of what http/ refuses by itself. */
+void routes_refusal(void *arg, unsigned status, const char *why, struct buf *body);
+
+/* One line each ten seconds (stats_line.c). */
+void stats_line_write(struct serving *s);
+
+#endif
