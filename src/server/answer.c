@@ -136,6 +136,8 @@ static enum status submit(struct choice *c, uint32_t nth, struct refusal *no)
 	request.sampling.seed += nth; /* choices of a prompt differ, the first one as with n = 1 */
 	if (engine_job_create(&c->job, &request, &err) != OK) {
 		c->job = NULL;
+		if (err.code == E_NOMEM)
+			return refuse_status(no, 503, "ServiceUnavailableError", NULL, "%s", err.msg);
 		return refuse_error(no, NULL, &err);
 	}
 	if (engine_submit(a->s->engine, c->job, &err) != OK) {
