@@ -11,6 +11,7 @@ extern const struct opt_table bench_tokenize_table;
 extern const struct opt_table detokenize_table;
 extern const struct opt_table inspect_table;
 extern const struct opt_table run_table;
+extern const struct opt_table serve_table;
 extern const struct opt_table tokenize_table;
 extern const struct opt_table verify_table;
 
@@ -21,6 +22,7 @@ int cmd_bench_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 
 const struct cli_command cli_commands[] = {
+	{ "serve", &serve_table, cmd_serve },
 	{ "run", &run_table, cmd_run },
 	{ "complete", &complete_table, cmd_complete },
 	{ "tokenize", &tokenize_table, cmd_tokenize },

@@ -181,13 +181,16 @@ static void submit(struct engine *e, struct engine_job *job)
 		.cache_salt_bytes = job->r.cache_salt ? strlen(job->r.cache_salt) : 0,
 		.prompt_rows = job->r.n_prompt_logprobs >= 0,
 	};
+	struct error err; /* says something after success too */
 
 	job->live_at = e->n_live;
 	e->live[e->n_live++] = job;
-	if (sched_submit(e->sched, &r, &job->slot, &job->error) != OK)
+	if (sched_submit(e->sched, &r, &job->slot, &err) != OK) {
+		job->error = err;
 		engine_finish_job(e, job, ENGINE_ERROR);
-	else
+	} else {
 		e->job_of[job->slot] = job;
+	}
 }
 
 static void cancel_marked(struct engine *e)

@@ -24,7 +24,6 @@ struct serving_options serving_options_default(void)
 		.max_body_bytes = http_limits_default.body_bytes,
 		.keep_alive_ms = http_limits_default.keep_alive_ms,
 		.shutdown_ms = 30000,
-		.generation_eos = true,
 		.max_logprobs = 20,
 		.stream_interval = 1,
 		.response_role = "assistant",
@@ -95,8 +94,8 @@ static enum status choose_eos(struct serving *s, struct error *err)
 	const struct model_config *c = engine_config(s->engine);
 	struct generation_config g;
 
-	if (s->o->generation_eos) {
-		TRY(generation_config_load(&g, s->o->dir, err));
+	if (s->o->generation_dir) {
+		TRY(generation_config_load(&g, s->o->generation_dir, err));
 		for (uint32_t i = 0; i < g.n_eos; i++)
 			TRY(sampling_defaults_add_eos(&s->defaults, g.eos_token_id[i], c->vocab_size,
 				"generation_config.json", err));

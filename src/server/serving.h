@@ -48,7 +48,7 @@ struct serving_options {
 	json_t *sampling;   /* defaults from generation_config.json; NULL: vLLM's neutral ones */
 	json_t *overrides;  /* over them; NULL: none */
 	json_t *chat_kwargs; /* default template variables; NULL: none */
-	bool generation_eos; /* the EOS ids of generation_config.json end answers too */
+	const char *generation_dir; /* its generation_config.json has EOS ids too; NULL: no such file counts */
 	uint32_t max_logprobs;
 	uint32_t stream_interval;
 	const char *response_role;
