@@ -243,21 +243,29 @@ static void fail_from_job(struct answer *a, const struct choice *c)
 	answer_fail(a, &no);
 }
 
+/* The chunks of a stream for what is new of a choice. */
+static void send_news(struct choice *c)
+{
+	struct answer *a = c->a;
+
+	if (!a->p.stream || (c->seen == c->sent && !c->done))
+		return;
+	if (!a->call->streaming)
+		call_stream_begin(a->call);
+	a->form->chunk(c);
+	c->started = true;
+	c->sent = c->seen;
+	buf_reset(&c->text);
+	buf_reset(&c->reasoning);
+}
+
 /* What the client gets of a choice's news. */
 static void publish(struct choice *c)
 {
 	struct answer *a = c->a;
-	bool due = !c->started || c->done || c->seen - c->sent >= a->p.stream_interval;
 
-	if (a->p.stream && due && (c->seen > c->sent || c->done)) {
-		if (!a->call->streaming)
-			call_stream_begin(a->call);
-		a->form->chunk(c);
-		c->started = true;
-		c->sent = c->seen;
-		buf_reset(&c->text);
-		buf_reset(&c->reasoning);
-	}
+	if (!c->started || c->done || c->seen - c->sent >= a->p.stream_interval)
+		send_news(c);
 	if (a->n_open > 0)
 		return;
 	if (a->p.stream)
@@ -292,6 +300,7 @@ static void job_news(struct engine_job *job)
 		engine_cancel(a->s->engine, job);
 	}
 	if (a->call && finish == ENGINE_ERROR && !c->done) {
+		send_news(c);
 		fail_from_job(a, c);
 	} else if (a->call && !was_done) {
 		a->n_open -= c->done;

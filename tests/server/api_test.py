@@ -1,0 +1,195 @@
+"""Routes, keys, cross-origin rules, media types, error objects, and the questions that need no generation."""
+import serving
+from serving import JSON, Case, ids_of, real, say, scripted
+
+
+class Probes(Case):
+    def test_questions(self):
+        with scripted(say("yes"), args=["--enable-tokenizer-info-endpoint"]) as s:
+            for method, path in (("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")):
+                answer = s.ask(method, path)
+                self.assertEqual((answer.status, answer.body), (200, b""))
+            self.assertRegex(s.ask("GET", "/version").json["version"], r"^\d+\.\d+\.\d+$")
+            self.assertEqual(s.ask("GET", "/load").json, {"server_load": 0})
+            models = s.ask("GET", "/v1/models").json
+            self.assertEqual(models["object"], "list")
+            self.assertEqual([m["id"] for m in models["data"]], ["demo", "second"])
+            self.assertEqual(models["data"][0]["max_model_len"], 4096)
+            self.assertEqual(models["data"][0]["permission"][0]["object"], "model_permission")
+            self.assertEqual(s.ask("GET", "/tokenizer_info").json["eos_token"], "<｜end▁of▁sentence｜>")
+
+    def test_unknown(self):
+        with scripted() as s:
+            self.refused(s.ask("GET", "/v1/nothing"), 404, "Not Found", kind="Not Found")
+            self.refused(s.ask("GET", "/v1/completions"), 405, "Method Not Allowed", kind="Method Not Allowed")
+            self.refused(s.ask("GET", "/tokenizer_info"), 404, "Not Found")
+            self.refused(s.ask("POST", "/v1/models/"), 404, "Not Found")
+            self.assertEqual(s.ask("HEAD", "/health").status, 200)
+
+    def test_hung_engine(self):
+        with scripted({"hung": True}) as s:
+            connection = s.connect()
+            connection.request("POST", "/v1/completions", '{"prompt":"x"}', JSON)
+            for _ in range(200):
+                answer = s.ask("GET", "/health")
+                if answer.status == 503:
+                    break
+            self.refused(answer, 503, "no progress", kind="ServiceUnavailableError")
+            connection.close()
+
+
+class Keys(Case):
+    def test_keys(self):
+        with scripted(say("yes"), args=["--host", "127.0.0.1", "--api-key", "one", "two", "--api-key=three"]) as s:
+            for path in ("/v1/models", "/metrics", "/version"):
+                answer = s.ask("GET", path)
+                self.assertEqual((answer.status, answer.body), (401, b'{"error":"Unauthorized"}'))
+            for key in ("one", "two", "three"):
+                self.assertEqual(s.ask("GET", "/v1/models", headers={"Authorization": "bearer " + key}).status, 200)
+                self.assertEqual(s.ask("GET", "/v1/models", headers={"X-Api-Key": key}).status, 200)
+            for bad in ("Bearer onE", "Bearer on", "Bearer onee", "Bearer ", "Basic one", "one", "Bearer oneone"):
+                self.assertEqual(s.ask("GET", "/v1/models", headers={"Authorization": bad}).status, 401, bad)
+            self.assertEqual(s.ask("GET", "/health").status, 200)
+            self.assertEqual(s.ask("GET", "/v1/nothing").status, 401)
+            self.assertEqual(s.ask("GET", "/v1/models", headers={"Host": "a/health"}).status, 400)
+
+    def test_scope_of_vllm(self):
+        with scripted(args=["--api-key", "one", "--api-key-scope", "v1", "--host", "127.0.0.1"]) as s:
+            self.assertEqual(s.ask("GET", "/metrics").status, 200)
+            for method, path in (("GET", "/v1/models"), ("GET", "/models"), ("POST", "/chat/completions"),
+                                 ("POST", "/completions"), ("POST", "/v1/completions")):
+                self.assertEqual(s.ask(method, path).status, 401, path)
+
+
+class Origins(Case):
+    ASK = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST",
+           "Access-Control-Request-Headers": "x-one"}
+
+    def test_closed(self):
+        with scripted() as s:
+            answer = s.ask("GET", "/v1/models", headers={"Origin": "http://a.example"})
+            self.assertIsNone(answer.headers["Access-Control-Allow-Origin"])
+            self.assertEqual(s.ask("OPTIONS", "/v1/models", headers=self.ASK).status, 405)
+
+    def test_open(self):
+        with scripted(args=["--allowed-origins", '["*"]', "--api-key", "k", "--host", "127.0.0.1"]) as s:
+            answer = s.ask("OPTIONS", "/v1/completions", headers=self.ASK)
+            self.assertEqual(answer.status, 200)
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+            self.assertEqual(answer.headers["Access-Control-Allow-Headers"], "x-one")
+            answer = s.ask("GET", "/v1/models", headers={"Origin": "http://a.example", "Authorization": "Bearer k"})
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+
+    def test_listed(self):
+        with scripted(args=["--allowed-origins", '["http://b.example"]', "--allow-credentials"]) as s:
+            self.assertEqual(s.ask("OPTIONS", "/v1/completions", headers=self.ASK).status, 400)
+            answer = s.ask("OPTIONS", "/v1/completions", headers={**self.ASK, "Origin": "http://b.example"})
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "http://b.example")
+            self.assertEqual(answer.headers["Access-Control-Allow-Credentials"], "true")
+
+
+class Bodies(Case):
+    def test_media_type(self):
+        with scripted(say("yes")) as s:
+            body = '{"prompt":"x"}'
+            for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
+                answer = s.ask("POST", "/v1/completions", body, {"Content-Type": kind})
+                self.refused(answer, 400, "Only 'application/json' is allowed", kind="Bad Request")
+            answer = s.ask("POST", "/v1/completions", body, {"Content-Type": "Application/JSON; charset=utf-8"})
+            self.assertEqual(answer.status, 200)
+
+    def test_malformed(self):
+        bad = [b"", b"{", b"[]", b"1", b'{"prompt":"x"}}', b'\xef\xbb\xbf{"prompt":"x"}', b'{"prompt":"\xff"}',
+               b'{"prompt":"a\\u0000b"}', b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":99999999999999999999}',
+               b'{"prompt":"x","temperature":1e999}', b'{"prompt":"x","temperature":NaN}',
+               b'{"prompt":"x","prompt":"y"}', b'{"prompt":"x","a":' + b"[" * 70 + b"]" * 70 + b"}",
+               b"[" * 100000, b'{"a":' * 100000]
+        with scripted(say("yes")) as s:
+            for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+                for body in bad:
+                    answer = s.ask("POST", path, body)
+                    self.assertEqual(answer.status, 400, body[:60])
+                    self.assertEqual(answer.json["error"]["type"], "Bad Request", body[:60])
+                    self.assertLess(len(answer.body), 1000)
+            self.assertEqual(s.complete().status, 200)
+
+    def test_size(self):
+        with scripted(say("yes"), args=["--max-body-size", "2Ki"]) as s:
+            self.refused(s.complete("x" * 4000), 413, "")
+            self.assertEqual(s.complete("x").status, 200)
+
+
+class Tokenizer(Case):
+    def test_tokenize(self):
+        with scripted() as s:
+            ids = ids_of("Hello world")
+            answer = s.post("/tokenize", prompt="Hello world", add_special_tokens=False).json
+            self.assertEqual(answer, {"count": len(ids), "max_model_len": 4096, "tokens": ids, "token_strs": None})
+            answer = s.post("/tokenize", prompt="Hello world", return_token_strs=True).json
+            self.assertEqual(answer["tokens"], [0] + ids)
+            self.assertEqual("".join(answer["token_strs"][1:]), "Hello world")
+            self.assertEqual(s.post("/detokenize", tokens=ids).json, {"prompt": "Hello world"})
+            answer = s.post("/tokenize", messages=[{"role": "user", "content": "Hello world"}]).json
+            self.assertEqual(answer["tokens"][:2 + len(ids)], [0, serving.token("<｜User｜>")] + ids)
+            self.assertEqual(answer["tokens"][-1], serving.token("</think>"))
+            answer = s.post("/tokenize", messages=[{"role": "user", "content": "x"}],
+                            chat_template_kwargs={"thinking": True}).json
+            self.assertEqual(answer["tokens"][-1], serving.token("<think>"))
+
+    def test_refusals(self):
+        with scripted() as s:
+            self.refused(s.post("/tokenize"), 400, "field required", "prompt")
+            self.refused(s.post("/tokenize", prompt=5), 400, "expected a string", "prompt")
+            self.refused(s.post("/tokenize", prompt="x", model="other"), 404, "does not exist", "model")
+            self.refused(s.post("/detokenize"), 400, "field required", "tokens")
+            for ids in ([-1], [10**9], ["a"], [1.5]):
+                self.refused(s.post("/detokenize", tokens=ids), 400, "tokens[0]", "tokens")
+            self.refused(s.post("/tokenize", messages=[]), 400, "expected 1", "messages")
+            self.refused(s.post("/tokenize", messages=[{"role": "king"}]), 400, "unknown role", "messages")
+
+
+class Numbers(Case):
+    def test_metrics(self):
+        with scripted(say("one two")) as s:
+            s.complete("hi")
+            answer = s.ask("GET", "/metrics")
+            self.assertEqual(answer.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+            text = answer.body.decode()
+            for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+                         "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total",
+                         "prompt_tokens_total", "generation_tokens_total", "request_success_total",
+                         "time_to_first_token_seconds_bucket", "inter_token_latency_seconds_bucket",
+                         "e2e_request_latency_seconds_sum", "request_queue_time_seconds_count", "cache_config_info"):
+                self.assertIn("\nvllm:" + name + "{", "\n" + text)
+            self.assertEqual(s.metric("vllm:request_success_total", finished_reason="stop", model_name="demo"), 1)
+            self.assertEqual(s.metric("vllm:time_to_first_token_seconds_bucket", le="+Inf"), 1)
+            self.assertEqual(s.metric("vllm:time_to_first_token_seconds_bucket", le="2560"), 1)
+            self.assertEqual(s.metric("http_requests_total", handler="/v1/completions", code="200"), 1)
+
+    def test_request_ids(self):
+        with scripted(say("yes"), args=["--enable-request-id-headers"]) as s:
+            answer = s.post("/v1/completions", {"X-Request-Id": "abc-1"}, prompt="x")
+            self.assertEqual(answer.headers["X-Request-Id"], "abc-1")
+            self.assertEqual(answer.json["id"], "cmpl-abc-1")
+            self.assertEqual(s.complete("x", request_id="mine").json["id"], "cmpl-mine")
+            answer = s.post("/v1/completions", {"X-Request-Id": "a" * 2000}, prompt="x")
+            self.assertRegex(answer.json["id"], "^cmpl-[0-9a-f]{32}$")
+
+    def test_log(self):
+        with scripted(say("yes"), args=["--disable-access-log-for-endpoints", "/health,/version"]) as s:
+            s.ask("GET", "/health")
+            s.ask("GET", "/v1/models?a=b")
+            text = s.text()
+            self.assertIn('"GET /v1/models HTTP/1.1" 200 OK', text)
+            self.assertNotIn('"GET /health', text)
+
+
+class Real(Case):
+    def test_models(self):
+        with real() as s:
+            self.assertEqual(s.ask("GET", "/v1/models").json["data"][0]["id"], serving.DEMO)
+            self.assertEqual(s.ask("GET", "/health").status, 200)
+
+
+if __name__ == "__main__":
+    serving.main()

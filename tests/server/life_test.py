@@ -1,0 +1,137 @@
+"""fathom serve as a process: its flags, its start, its end."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import serving
+from serving import FATHOM, JSON, Case, say, scripted, scripted_model
+
+
+class Flags(Case):
+    def fails(self, says, *args, code=2):
+        p = subprocess.run([FATHOM, "serve", *args], capture_output=True, timeout=60, check=False)
+        self.assertEqual(p.returncode, code, p.stderr)
+        self.assertIn(says, p.stderr.decode())
+
+    def test_refused(self):
+        for words, says in ((["m", "--speculative-config", "{}"], "--speculative-config: not supported: speculative"),
+                            (["m", "-tp", "2"], "--tensor-parallel-size"), (["--model", "m"], "as the argument"),
+                            (["m", "--enable_auto_tool_choice"], "tool calls"), (["m", "--headless"], "several hosts"),
+                            (["m", "--tensor-parallel-size", "2"], "found '2', expected 1"),
+                            (["m", "--kv-cache-dtype", "fp8"], "expected auto|bfloat16"),
+                            (["m", "--nothing"], "unknown option"), ([], "found 0 arguments"),
+                            (["m", "--port", "70000"], "--port"), (["m", "--max-num-seqs", "0"], "--max-num-seqs")):
+            self.fails(says, *words)
+
+    def test_failures(self):
+        for words, says in ((["/nowhere"], "/nowhere"), ([serving.DEMO, "--api-key", ""], "--api-key: found an empty"),
+                            ([serving.DEMO, "--allowed-origins", "x"], "--allowed-origins"),
+                            ([serving.DEMO, "--allowed-origins", "[5]"], "expected strings"),
+                            ([serving.DEMO, "--override-generation-config", "[]"], "expected an object"),
+                            ([serving.DEMO, "--override-generation-config", '{"top_p": 5}'], "top_p"),
+                            ([serving.DEMO, "--uds", "/x", "--host", "::1"], "--uds"),
+                            ([serving.DEMO, "--ssl-keyfile", "x"], "--ssl-certfile"),
+                            ([serving.DEMO, "--ssl-certfile", "/nowhere"], "/nowhere"),
+                            ([serving.DEMO, "--chat-template", "/nowhere"], "/nowhere"),
+                            ([serving.DEMO, "--generation-config", "/nowhere"], "/nowhere")):
+            self.fails(says, *words, code=1)
+
+    def test_accepted(self):
+        with scripted(say("x"), args=["--trust_remote_code", "--enforce-eager", "--dtype=bfloat16", "--seed", "5",
+                                      "--no-enable-expert-parallel", "--gpu-memory-utilization", "0.9"]) as s:
+            for flag in ("trust-remote-code", "enforce-eager", "dtype", "seed", "enable-expert-parallel"):
+                self.assertIn(f"--{flag} changes nothing: ", s.text())
+
+    def test_taken_port(self):
+        with scripted(say("x")) as s, scripted_model([]) as model:
+            p = subprocess.run([serving.SCRIPTED, "serve", model, "--port", str(s.port)], capture_output=True, timeout=60,
+                               check=False)
+            self.assertEqual(p.returncode, 1)
+            self.assertIn("Address already in use", p.stderr.decode())
+
+    def test_loopback_without_a_key(self):
+        with scripted(say("x")) as s:
+            self.assertIn("http://127.0.0.1:", s.text())
+        with scripted(say("x"), args=["--api-key", "k"]) as s:
+            self.assertIn("http://0.0.0.0:", s.text())
+
+
+class Defaults(Case):
+    def temperature(self, *args):
+        with scripted(say("x"), args=["--enable-log-requests", *args]) as s:
+            s.complete("x")
+            return s.text().split("temperature ")[1].split(",")[0]
+
+    def test_sampling(self):
+        self.assertEqual(self.temperature(), "0.6")  # generation_config.json of the model
+        self.assertEqual(self.temperature("--generation-config", "vllm"), "1")
+        self.assertEqual(self.temperature("--override-generation-config", '{"temperature": 0.3}'), "0.3")
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "generation_config.json"), "w", encoding="utf-8") as file:
+                json.dump({"temperature": 0.4}, file)
+            self.assertEqual(self.temperature("--generation-config", folder), "0.4")
+
+
+class Sockets(Case):
+    def test_unix(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "s")
+            with scripted(say("x"), args=["--uds", path]) as s:
+                self.assertIn("unix:" + path, s.text())
+                sock = socket.socket(socket.AF_UNIX)
+                sock.connect(path)
+                sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200 OK"))
+                sock.close()
+
+
+class End(Case):
+    BODY = json.dumps({"prompt": "x", "max_tokens": 40, "ignore_eos": True})
+
+    def ask(self, s):
+        connection = s.connect()
+        connection.request("POST", "/v1/completions", self.BODY, JSON)
+        s.wait_metric(1, "vllm:num_requests_running")
+        return connection
+
+    def test_drain(self):
+        with scripted(say("word ", delay_ms=10)) as s:
+            connection = self.ask(s)
+            s.process.send_signal(signal.SIGTERM)
+            response = connection.getresponse()
+            self.assertEqual(response.status, 200)
+            self.assertEqual(json.loads(response.read())["usage"]["completion_tokens"], 40)
+            self.assertEqual(s.process.wait(20), 0)
+            with self.assertRaises(OSError):
+                s.ask("GET", "/health")
+
+    def test_second_signal(self):
+        with scripted(say("word ", delay_ms=1000)) as s:
+            connection = self.ask(s)
+            s.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            self.assertIsNone(s.process.poll())
+            s.process.send_signal(signal.SIGINT)
+            self.assertEqual(s.process.wait(5), 0)
+            connection.close()
+
+    def test_timeout(self):
+        with scripted(say("word ", delay_ms=1000), args=["--shutdown-timeout", "0.3"]) as s:
+            connection = self.ask(s)
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(5), 0)
+            connection.close()
+
+    def test_idle(self):
+        with scripted(say("x")) as s:
+            at = time.monotonic()
+            self.assertEqual(s.stop(), 0)
+            self.assertLess(time.monotonic() - at, 2)
+
+
+if __name__ == "__main__":
+    serving.main()

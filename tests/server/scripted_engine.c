@@ -1,0 +1,462 @@
+/*
+ * engine/engine.h without a model: answers come from MODEL/script.json. Linked in front of the real engine, it
+ * makes the whole program a server whose tokens, times and failures a test chooses.
+ *
+ *   {"max_model_len": 4096, "max_jobs": 64, "rules": [
+ *      {"has": [5, 6], "answer": [7, 8], "delay_ms": 1, "burst": 1, "error": "text", "code": "limit", "hung": true}]}
+ *
+ * The first rule whose `has` is part of the prompt holds; one without `has` always does. `answer` is followed by
+ * the first stop id of the request, or by `answer` again when there is none or min_tokens asks for more. Log
+ * probability of token i: -(i + 1) / 8; of the k-th likeliest besides, one less for each k.
+ */
+#include "engine/engine.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define MAX_JOBS 1024
+#define MAX_TOP 32
+
+struct rule {
+	int32_t *has, *answer;
+	size_t n_has, n_answer;
+	int64_t delay_ms, burst;
+	const char *error, *code;
+	bool hung;
+};
+
+struct engine_job {
+	struct engine_request r;
+	int32_t *prompt, *stop_ids, *ids;
+	struct rule rule;
+	uint32_t room;
+	atomic_uint n;
+	atomic_int finish;
+	atomic_bool cancelled;
+	bool in_news; /* under the engine's lock, as the rest */
+	uint64_t due_ns;
+	struct engine_job_times times;
+	struct error error;
+	struct logprob own[2], top[2][MAX_TOP]; /* what the last calls returned */
+};
+
+struct engine {
+	struct model_config config;
+	struct engine_options options;
+	json_t *script;
+	struct rule *rules;
+	size_t n_rules;
+	int64_t max_model_len, max_jobs;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool stopping, hung;
+	struct engine_job *live[MAX_JOBS], *news[MAX_JOBS];
+	size_t n_live, n_news, n_jobs;
+	struct engine_stats stats;
+};
+
+/* --- script -------------------------------------------------------------------------------------------- */
+
+static int32_t *read_ids(size_t *n, const json_t *list)
+{
+	int32_t *ids = mem_alloc((json_array_size(list) + 1) * sizeof(*ids));
+
+	*n = json_array_size(list);
+	for (size_t i = 0; i < *n; i++)
+		ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
+	return ids;
+}
+
+static int64_t number(const json_t *obj, const char *key, int64_t def)
+{
+	const json_t *v = json_object_get(obj, key);
+
+	return v ? json_integer_value(v) : def;
+}
+
+static enum status read_script(struct engine *e, const char *dir, struct error *err)
+{
+	const json_t *rules;
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/script.json", dir);
+	TRY(json_load_path(&e->script, path, 1 << 20, err));
+	e->max_model_len = number(e->script, "max_model_len", 4096);
+	e->max_jobs = number(e->script, "max_jobs", MAX_JOBS);
+	rules = json_object_get(e->script, "rules");
+	e->n_rules = json_array_size(rules);
+	e->rules = mem_alloc((e->n_rules + 1) * sizeof(*e->rules));
+	for (size_t i = 0; i < e->n_rules; i++) {
+		const json_t *v = json_array_get(rules, i);
+		struct rule *r = &e->rules[i];
+
+		r->has = read_ids(&r->n_has, json_object_get(v, "has"));
+		r->answer = read_ids(&r->n_answer, json_object_get(v, "answer"));
+		r->delay_ms = number(v, "delay_ms", 0);
+		r->burst = number(v, "burst", 1);
+		r->error = json_string_value(json_object_get(v, "error"));
+		r->code = json_string_value(json_object_get(v, "code"));
+		r->hung = json_is_true(json_object_get(v, "hung"));
+	}
+	return OK;
+}
+
+static const struct rule *find_rule(const struct engine *e, const struct engine_job *job)
+{
+	for (size_t i = 0; i < e->n_rules; i++) {
+		const struct rule *r = &e->rules[i];
+
+		if (r->n_has == 0 || memmem(job->prompt, job->r.n_prompt * sizeof(*job->prompt), r->has,
+			r->n_has * sizeof(*r->has)))
+			return r;
+	}
+	return NULL;
+}
+
+/* --- jobs ---------------------------------------------------------------------------------------------- */
+
+static void *copy(const void *src, size_t bytes)
+{
+	void *p = mem_alloc(bytes + 1);
+
+	if (bytes)
+		memcpy(p, src, bytes);
+	return p;
+}
+
+enum status engine_job_create(struct engine_job **out, const struct engine_request *request, struct error *err)
+{
+	struct engine_job *job = mem_alloc(sizeof(*job));
+
+	job->r = *request;
+	job->prompt = copy(request->prompt, request->n_prompt * sizeof(*job->prompt));
+	job->stop_ids = copy(request->rules.stop_ids, request->rules.n_stop_ids * sizeof(*job->stop_ids));
+	job->room = request->max_tokens;
+	job->ids = mem_alloc((job->room + 1) * sizeof(*job->ids));
+	*out = job;
+	return OK;
+}
+
+void engine_job_destroy(struct engine_job *job)
+{
+	free(job->prompt);
+	free(job->stop_ids);
+	free(job->ids);
+	free(job);
+}
+
+void *engine_job_user(const struct engine_job *job)
+{
+	return job->r.user;
+}
+
+uint32_t engine_job_tokens(const struct engine_job *job)
+{
+	return atomic_load(&job->n);
+}
+
+const int32_t *engine_job_ids(const struct engine_job *job)
+{
+	return job->ids;
+}
+
+enum engine_finish engine_job_finish(const struct engine_job *job)
+{
+	return (enum engine_finish)atomic_load(&job->finish);
+}
+
+uint32_t engine_job_cached(const struct engine_job *job)
+{
+	return job->r.n_prompt / 2;
+}
+
+struct engine_job_times engine_job_get_times(const struct engine_job *job)
+{
+	return job->times;
+}
+
+const struct error *engine_job_error(const struct engine_job *job)
+{
+	return &job->error;
+}
+
+static struct engine_logprobs made_up(struct engine_job *job, int which, int32_t id, uint32_t i, int n)
+{
+	double value = -(double)(i + 1) / 8;
+
+	job->own[which] = (struct logprob){ id, 1, value };
+	for (int k = 0; k < n && k < MAX_TOP; k++)
+		job->top[which][k] = (struct logprob){ k ? id + k : id, (uint32_t)k + 1, value - k };
+	return (struct engine_logprobs){ &job->own[which], job->top[which], n > 0 ? (uint32_t)n : 0 };
+}
+
+struct engine_logprobs engine_job_logprobs(const struct engine_job *job, uint32_t i)
+{
+	return made_up((struct engine_job *)job, 0, job->ids[i], i, job->r.n_logprobs);
+}
+
+struct engine_logprobs engine_job_prompt_logprobs(const struct engine_job *job, uint32_t i)
+{
+	return made_up((struct engine_job *)job, 1, job->prompt[i], i, job->r.n_prompt_logprobs);
+}
+
+/* --- the thread ---------------------------------------------------------------------------------------- */
+
+static void tell(struct engine *e, struct engine_job *job)
+{
+	if (!job->in_news) {
+		job->in_news = true;
+		e->news[e->n_news++] = job;
+	}
+}
+
+static void finish(struct engine *e, size_t at, enum engine_finish why)
+{
+	struct engine_job *job = e->live[at];
+
+	job->times.finished = clock_s();
+	atomic_store(&job->finish, (int)why);
+	e->live[at] = e->live[--e->n_live];
+	tell(e, job);
+}
+
+/* The next token, and whether it ends the answer. */
+static int32_t next_token(const struct engine_job *job, uint32_t n, bool *stop)
+{
+	const struct rule *r = &job->rule;
+
+	*stop = n >= r->n_answer && job->r.rules.n_stop_ids > 0 && n >= job->r.rules.min_tokens;
+	if (*stop)
+		return job->stop_ids[0];
+	return r->n_answer ? r->answer[n % r->n_answer] : 2;
+}
+
+static bool stops_here(const struct engine_job *job, int32_t id)
+{
+	for (uint32_t i = 0; i < job->r.rules.n_stop_ids; i++) {
+		if (job->stop_ids[i] == id)
+			return true;
+	}
+	return false;
+}
+
+static void step_job(struct engine *e, size_t at)
+{
+	struct engine_job *job = e->live[at];
+
+	if (job->times.scheduled == 0)
+		job->times.scheduled = clock_s();
+	for (int64_t k = 0; k < job->rule.burst; k++) {
+		uint32_t n = atomic_load(&job->n);
+		bool stop;
+
+		job->ids[n] = next_token(job, n, &stop);
+		stop |= n >= job->r.rules.min_tokens && stops_here(job, job->ids[n]);
+		job->times.last_token = clock_s();
+		if (n == 0)
+			job->times.first_token = job->times.last_token;
+		e->stats.generated_tokens++;
+		atomic_store(&job->n, n + 1);
+		if (stop || n + 1 == job->room || job->r.n_prompt + n + 1 >= (uint64_t)e->max_model_len) {
+			finish(e, at, stop ? ENGINE_STOP : ENGINE_LENGTH);
+			return;
+		}
+	}
+	job->due_ns = clock_ns() + (uint64_t)job->rule.delay_ms * 1000000;
+	tell(e, job);
+}
+
+static void fail_job(struct engine *e, size_t at)
+{
+	struct engine_job *job = e->live[at];
+	const char *code = job->rule.code ? job->rule.code : "";
+
+	error_set(&job->error, strcmp(code, "limit") == 0 ? E_LIMIT : strcmp(code, "inval") == 0 ? E_INVAL :
+		E_INTERNAL, "%s", job->rule.error);
+	finish(e, at, ENGINE_ERROR);
+}
+
+static void step(struct engine *e, uint64_t now)
+{
+	for (size_t i = e->n_live; i-- > 0;) {
+		struct engine_job *job = e->live[i];
+
+		if (atomic_load(&job->cancelled))
+			finish(e, i, ENGINE_ABORT);
+		else if (job->rule.hung)
+			e->hung = true;
+		else if (job->rule.error && atomic_load(&job->n) >= job->rule.n_answer)
+			fail_job(e, i);
+		else if (job->due_ns <= now)
+			step_job(e, i);
+	}
+	e->stats.steps++;
+	e->stats.running = e->n_live;
+	e->stats.has_work = e->n_live > 0;
+	e->stats.last_step_ns = e->hung ? 1 : now;
+}
+
+static void *run(void *arg)
+{
+	struct engine *e = arg;
+
+	pthread_mutex_lock(&e->lock);
+	while (!e->stopping) {
+		struct timespec until;
+		size_t before;
+
+		step(e, clock_ns());
+		before = e->n_news;
+		if (before) {
+			pthread_mutex_unlock(&e->lock);
+			e->options.wake(e->options.wake_arg);
+			pthread_mutex_lock(&e->lock);
+		}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 1000000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		if (e->n_live)
+			pthread_cond_timedwait(&e->changed, &e->lock, &until);
+		else if (!e->stopping)
+			pthread_cond_wait(&e->changed, &e->lock);
+	}
+	for (size_t i = e->n_live; i-- > 0;)
+		finish(e, i, ENGINE_ABORT);
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}
+
+/* --- the engine ---------------------------------------------------------------------------------------- */
+
+struct engine_options engine_options_default(void)
+{
+	struct runtime_options r = runtime_options_default();
+
+	r.max_seqs = 256;
+	r.max_batch_tokens = 2048;
+	return (struct engine_options){ .runtime = r, .chunked_prefill = true, .prefix_cache = true };
+}
+
+enum status engine_create(struct engine **out, const char *dir, const struct engine_options *options,
+	struct error *err)
+{
+	struct engine *e = mem_alloc(sizeof(*e));
+	enum status st;
+
+	e->options = *options;
+	TRY_GOTO(fail, config_load(&e->config, dir, err));
+	TRY_GOTO(fail, read_script(e, dir, err));
+	e->stats.blocks = e->stats.blocks_free = 64;
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->changed, NULL);
+	pthread_create(&e->thread, NULL, run, e);
+	*out = e;
+	return OK;
+fail:
+	free(e);
+	return st;
+}
+
+void engine_destroy(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	e->stopping = true;
+	pthread_cond_signal(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+	pthread_join(e->thread, NULL);
+	pthread_mutex_destroy(&e->lock);
+	pthread_cond_destroy(&e->changed);
+	for (size_t i = 0; i < e->n_rules; i++) {
+		free(e->rules[i].has);
+		free(e->rules[i].answer);
+	}
+	free(e->rules);
+	json_decref(e->script);
+	free(e);
+}
+
+const struct model_config *engine_config(const struct engine *e)
+{
+	return &e->config;
+}
+
+uint32_t engine_max_model_len(const struct engine *e)
+{
+	return (uint32_t)e->max_model_len;
+}
+
+uint64_t engine_cache_tokens(const struct engine *e)
+{
+	return 4096;
+}
+
+enum status engine_submit(struct engine *e, struct engine_job *job, struct error *err)
+{
+	static const struct rule nothing = { .burst = 1 };
+	const struct rule *r = find_rule(e, job);
+	enum status st = OK;
+
+	pthread_mutex_lock(&e->lock);
+	if (e->n_jobs >= (size_t)e->max_jobs || e->n_jobs == MAX_JOBS) {
+		st = error_set(err, E_LIMIT, "the engine's queue is full");
+	} else {
+		job->rule = r ? *r : nothing;
+		job->times.submitted = clock_s();
+		e->live[e->n_live++] = job;
+		e->n_jobs++;
+		e->stats.prompt_tokens += job->r.n_prompt;
+		e->stats.running = e->n_live;
+		pthread_cond_signal(&e->changed);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return st;
+}
+
+void engine_cancel(struct engine *e, struct engine_job *job)
+{
+	atomic_store(&job->cancelled, true);
+	pthread_cond_signal(&e->changed);
+}
+
+struct engine_job *engine_next(struct engine *e)
+{
+	struct engine_job *job = NULL;
+
+	pthread_mutex_lock(&e->lock);
+	if (e->n_news) {
+		job = e->news[0];
+		memmove(e->news, e->news + 1, --e->n_news * sizeof(*e->news));
+		job->in_news = false;
+		e->n_jobs -= engine_job_finish(job) != ENGINE_RUNNING;
+	}
+	pthread_mutex_unlock(&e->lock);
+	return job;
+}
+
+void engine_reset_prefix_cache(struct engine *e)
+{
+}
+
+struct engine_stats engine_get_stats(const struct engine *e)
+{
+	struct engine *mutable = (struct engine *)e;
+	struct engine_stats stats;
+
+	pthread_mutex_lock(&mutable->lock);
+	stats = e->stats;
+	pthread_mutex_unlock(&mutable->lock);
+	return stats;
+}
