@@ -54,6 +54,32 @@ class Bench(Case):
         self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
 
 
+class Drafts(Case):
+    def test_counts(self):
+        lines = '{"ids": [0, 5, 6, 7, 8, 9], "answer_at": 2}\n{"ids": [0, 5, 6]}\n'
+        r = json.loads(self.ok("bench", "drafts", DEMO, "--json", stdin=lines))
+        self.assertEqual((r["texts"], r["drafts"]), (2, 5))
+        self.assertEqual(r, json.loads(self.ok("bench", "drafts", DEMO, "--json", "--max-num-batched-tokens", 1,
+                                               stdin=lines)))
+
+    def test_same_as_verify(self):
+        """A text of one token over and over: the draft after it is the choice after it."""
+        r = json.loads(self.ok("bench", "drafts", DEMO, "--json", stdin=json.dumps({"ids": [0] + [99] * 300})))
+        self.assertGreater(r["share"], 0.3)
+
+    def test_errors(self):
+        run = ("bench", "drafts", DEMO)
+        self.fails(*run, says="no texts")
+        self.fails(*run, stdin='{"ids": [1, 2]}', says=["line 1", "found 2", "3 to"])
+        self.fails(*run, stdin='{"ids": [1, 2, 99999]}', says=["line 1", "ids[2]", "0 to 3071"])
+        self.fails(*run, stdin='{"ids": [1, 2, 3], "answer_at": 3}', says="answer_at")
+        self.fails("bench", "drafts", os.path.join(GOLDEN, "moonlight-bf16"), stdin='{"ids": [1, 2, 3]}',
+                   says="no MTP layer")
+        p = run_program(*run, "--at-least", 1, stdin='{"ids": [0, 9, 8, 7, 6, 5, 4]}')
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"--at-least 1", p.stderr)
+
+
 class Tokenize(Case):
     def test_figures_agree(self):
         r = json.loads(self.ok("bench", "tokenize", DEMO, "--bytes", "100k", "--json"))
