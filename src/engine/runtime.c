@@ -42,26 +42,58 @@ static enum status choose_context(
 static struct kv_pool_config pool_config(
 	const struct runtime *rt, const struct model_config *c, const struct runtime_options *o)
 {
-	uint32_t per_seq = (rt->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
-	uint64_t blocks = (uint64_t)per_seq * o->max_seqs;
-
 	return (struct kv_pool_config){
 		.n_layers = c->num_hidden_layers + (o->mtp ? c->num_nextn_predict_layers : 0),
-		.n_blocks = blocks > INT32_MAX ? UINT32_MAX : (uint32_t)blocks,
+		.n_blocks = rt->n_blocks,
 		.block_tokens = o->block_tokens,
 		.kv_lora = c->kv_lora_rank,
 		.rope = c->qk_rope_head_dim,
 	};
 }
 
-static struct batch_limits batch_limits(const struct runtime_options *o, uint32_t n_blocks)
+/* Blocks of one sequence as long as the context. */
+static uint32_t seq_blocks(const struct runtime *rt, const struct runtime_options *o)
+{
+	return (rt->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
+}
+
+/* Sequences may share blocks, so a batch may name more than there are. */
+static struct batch_limits batch_limits(const struct runtime *rt, const struct runtime_options *o)
 {
 	return (struct batch_limits){
 		.max_seqs = o->max_seqs,
 		.max_tokens = o->max_batch_tokens,
-		.max_blocks = n_blocks,
+		.max_blocks = seq_blocks(rt, o) * o->max_seqs,
 		.max_outputs = o->max_outputs,
 	};
+}
+
+/*
+ * The pool's size: what was asked for, cut to what the memory leaves if it may be. `taken`: bytes of
+ * everything else.
+ */
+static enum status choose_blocks(struct runtime *rt, const struct model_config *c,
+	const struct runtime_options *o, size_t taken, size_t limit, struct error *err)
+{
+	uint64_t one = seq_blocks(rt, o), blocks = one * o->max_seqs;
+	struct kv_pool_config pool = pool_config(rt, c, o);
+	size_t each = kv_block_bytes(&pool);
+
+	if (blocks > UINT32_MAX >> 5)
+		return error_set(err, E_LIMIT, "--max-num-seqs %u with --max-model-len %u: more cache blocks than "
+			"a batch can name", o->max_seqs, rt->max_context_tokens);
+	if (o->cache_bytes)
+		blocks = o->cache_bytes / each;
+	else if (o->cache_may_shrink && blocks > (taken < limit ? limit - taken : 0) / each)
+		blocks = (taken < limit ? limit - taken : 0) / each;
+	if (blocks > INT32_MAX / 2)
+		blocks = INT32_MAX / 2;
+	if (blocks < one && o->cache_bytes)
+		return error_set(err, E_LIMIT, "a cache of %.3g GB holds %llu tokens, --max-model-len %u needs %.3g GB",
+			(double)o->cache_bytes * 1e-9, (unsigned long long)blocks * o->block_tokens,
+			rt->max_context_tokens, (double)(one * each) * 1e-9);
+	rt->n_blocks = (uint32_t)(blocks < one ? one : blocks);
+	return OK;
 }
 
 /* What a process holds besides its weights. */
@@ -69,7 +101,7 @@ static struct runtime_budget budget_of_rest(const struct runtime *rt, const stru
 	const struct runtime_options *o)
 {
 	struct kv_pool_config pool = pool_config(rt, c, o);
-	struct batch_limits limits = batch_limits(o, pool.n_blocks);
+	struct batch_limits limits = batch_limits(rt, o);
 	struct shard_plan whole = shard_plan_whole();
 
 	return (struct runtime_budget){
@@ -81,12 +113,15 @@ static struct runtime_budget budget_of_rest(const struct runtime *rt, const stru
 }
 
 /* Everything that a process of this model will hold, against the limit. */
-static enum status check_budget(const struct runtime *rt, const struct model_config *c,
+static enum status check_budget(struct runtime *rt, const struct model_config *c,
 	const struct weights_budget *need, const struct runtime_options *o, struct error *err)
 {
 	struct runtime_budget b = budget_of_rest(rt, c, o);
 	double total;
 
+	TRY(choose_blocks(rt, c, o, need->packed_bytes + need->buffer_bytes + b.workspace_bytes, need->limit_bytes,
+		err));
+	b = budget_of_rest(rt, c, o);
 	b.weights_bytes = need->packed_bytes;
 	b.buffer_bytes = need->buffer_bytes;
 	b.limit_bytes = need->limit_bytes;
@@ -119,7 +154,7 @@ static enum status open_model(struct runtime *rt, const struct runtime_options *
 {
 	struct kv_pool_config pool = pool_config(rt, &rt->weights->config, o);
 
-	rt->limits = batch_limits(o, pool.n_blocks);
+	rt->limits = batch_limits(rt, o);
 	rt->batch = mem_try_alloc(1, batch_bytes(&rt->limits));
 	if (!rt->batch)
 		return error_set(err, E_NOMEM, "no memory for a batch of %u tokens", o->max_batch_tokens);
@@ -199,6 +234,7 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	wo.progress = options->progress;
 	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));
+	TRY(choose_blocks(rt, config, options, 0, SIZE_MAX, err));
 	b = budget_of_rest(rt, config, options);
 	rest = b.cache_bytes + b.workspace_bytes;
 	wo.memory_limit_bytes = weights_memory_limit(&wo);

@@ -39,6 +39,8 @@ struct runtime_options {
 	uint32_t max_seqs;
 	uint32_t max_batch_tokens;
 	uint32_t max_outputs;        /* logits rows of one forward */
+	size_t cache_bytes;          /* 0: for max_seqs sequences of max_context_tokens */
+	bool cache_may_shrink;       /* then to what memory leaves, but not below one sequence */
 	size_t memory_limit_bytes;   /* 0: the memory available to the process */
 	/* Called with the budget before the weights are read, when not NULL. */
 	void (*report)(void *arg, const struct runtime_budget *budget);
@@ -52,11 +54,12 @@ struct runtime {
 	struct kernel *kn;
 	struct comm_group *tp;
 	struct model_weights *weights;
-	struct kv_pool *pool; /* room for max_seqs sequences of max_context_tokens */
+	struct kv_pool *pool; /* room for at least one sequence of max_context_tokens */
 	struct model *model;
 	struct batch_limits limits;
 	struct batch *batch;  /* batch_bytes(&limits) */
 	uint32_t max_context_tokens;
+	uint32_t n_blocks; /* of the pool */
 };
 
 /* Loads the checkpoint directory `dir`. E_NOMEM, before anything is read, when the budget exceeds the

@@ -1,13 +1,19 @@
 /*
- * Blocks of the latent cache (kv/kv.h): one mapping, [layer][block][row], a stack of free block ids
- * and a reference count for each.
+ * Blocks of the latent cache (kv/kv.h): one mapping, [layer][block][row], a stack of free block ids,
+ * a list of kept ones and a reference count for each.
  *
- * Invariant: a block is on the free stack exactly when its count is zero.
+ * Invariant: a block whose count is zero is in exactly one place, the list when it is kept and the
+ * stack when not; one with references is in neither.
  */
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "kv/kv.h"
+
+struct links {
+	uint32_t prev;
+	uint32_t next;
+};
 
 struct kv_pool {
 	struct kv_pool_config config;
@@ -18,6 +24,11 @@ struct kv_pool {
 	uint32_t *refs; /* owned, [n_blocks] */
 	int32_t *free;  /* owned, stack */
 	uint32_t n_free;
+	uint8_t *kept;      /* owned, [n_blocks] whether the rows may serve again */
+	struct links *idle; /* owned, [n_blocks + 1] kept and unreferenced, the last entry is the head */
+	uint32_t n_idle;
+	kv_evict_fn *evict;
+	void *evict_arg;
 };
 
 static size_t layer_block_bytes(const struct kv_pool_config *c)
@@ -44,6 +55,14 @@ static enum status check_config(const struct kv_pool_config *c, struct error *er
 	return OK;
 }
 
+static void free_arrays(struct kv_pool *p)
+{
+	free(p->refs);
+	free(p->free);
+	free(p->kept);
+	free(p->idle);
+}
+
 enum status kv_pool_create(
 	struct kv_pool **out, const struct kv_pool_config *config, struct error *err)
 {
@@ -61,18 +80,20 @@ enum status kv_pool_create(
 		goto out_free;
 	p->refs = mem_try_alloc(config->n_blocks, sizeof(*p->refs));
 	p->free = mem_try_alloc(config->n_blocks, sizeof(*p->free));
-	if (!p->refs || !p->free)
+	p->kept = mem_try_alloc(config->n_blocks, sizeof(*p->kept));
+	p->idle = mem_try_alloc((size_t)config->n_blocks + 1, sizeof(*p->idle));
+	if (!p->refs || !p->free || !p->kept || !p->idle)
 		goto out_free;
 	TRY_GOTO(out_free, mem_map(&p->map, p->map_bytes, "latent cache", err));
 	for (uint32_t i = 0; i < config->n_blocks; i++)
 		p->free[i] = (int32_t)(config->n_blocks - 1 - i);
 	p->n_free = config->n_blocks;
+	p->idle[config->n_blocks] = (struct links){config->n_blocks, config->n_blocks};
 	*out = p;
 	return OK;
 
 out_free:
-	free(p->refs);
-	free(p->free);
+	free_arrays(p);
 	free(p);
 	return st;
 }
@@ -82,8 +103,7 @@ void kv_pool_destroy(struct kv_pool *p)
 	if (!p)
 		return;
 	mem_unmap(p->map, p->map_bytes);
-	free(p->refs);
-	free(p->free);
+	free_arrays(p);
 	free(p);
 }
 
@@ -106,30 +126,95 @@ struct kv_view kv_pool_view(const struct kv_pool *p, uint32_t layer)
 
 uint32_t kv_pool_free_blocks(const struct kv_pool *p)
 {
-	return p->n_free;
+	return p->n_free + p->n_idle;
+}
+
+void kv_pool_set_evict(struct kv_pool *p, kv_evict_fn *fn, void *arg)
+{
+	p->evict = fn;
+	p->evict_arg = arg;
+}
+
+/* The end of the list is where the youngest goes. */
+static void idle_append(struct kv_pool *p, uint32_t b)
+{
+	uint32_t head = p->config.n_blocks, last = p->idle[head].prev;
+
+	p->idle[b] = (struct links){last, head};
+	p->idle[last].next = b;
+	p->idle[head].prev = b;
+	p->n_idle++;
+}
+
+static void idle_remove(struct kv_pool *p, uint32_t b)
+{
+	p->idle[p->idle[b].prev].next = p->idle[b].next;
+	p->idle[p->idle[b].next].prev = p->idle[b].prev;
+	p->n_idle--;
 }
 
 int32_t kv_block_get(struct kv_pool *p)
 {
 	int32_t b;
 
-	if (p->n_free == 0)
-		return -1;
+	if (p->n_free == 0) {
+		if (p->n_idle == 0)
+			return -1;
+		b = (int32_t)p->idle[p->config.n_blocks].next;
+		p->evict(p->evict_arg, b);
+		BUG_ON(p->n_free == 0);
+	}
 	b = p->free[--p->n_free];
 	BUG_ON(p->refs[b] != 0);
 	p->refs[b] = 1;
 	return b;
 }
 
+static void check_block(const struct kv_pool *p, int32_t block)
+{
+	BUG_ON(block < 0 || (uint32_t)block >= p->config.n_blocks);
+}
+
 void kv_block_ref(struct kv_pool *p, int32_t block)
 {
-	BUG_ON(block < 0 || (uint32_t)block >= p->config.n_blocks || p->refs[block] == 0);
-	p->refs[block]++;
+	check_block(p, block);
+	BUG_ON(p->refs[block] == 0 && !p->kept[block]);
+	if (p->refs[block]++ == 0)
+		idle_remove(p, (uint32_t)block);
 }
 
 void kv_block_unref(struct kv_pool *p, int32_t block)
 {
-	BUG_ON(block < 0 || (uint32_t)block >= p->config.n_blocks || p->refs[block] == 0);
-	if (--p->refs[block] == 0)
+	check_block(p, block);
+	BUG_ON(p->refs[block] == 0);
+	if (--p->refs[block])
+		return;
+	if (p->kept[block])
+		idle_append(p, (uint32_t)block);
+	else
 		p->free[p->n_free++] = block;
+}
+
+uint32_t kv_block_refs(const struct kv_pool *p, int32_t block)
+{
+	check_block(p, block);
+	return p->refs[block];
+}
+
+void kv_block_keep(struct kv_pool *p, int32_t block)
+{
+	check_block(p, block);
+	BUG_ON(p->refs[block] == 0 || p->kept[block] || !p->evict);
+	p->kept[block] = 1;
+}
+
+void kv_block_drop(struct kv_pool *p, int32_t block)
+{
+	check_block(p, block);
+	BUG_ON(!p->kept[block]);
+	p->kept[block] = 0;
+	if (p->refs[block])
+		return;
+	idle_remove(p, (uint32_t)block);
+	p->free[p->n_free++] = block;
 }

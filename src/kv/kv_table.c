@@ -30,7 +30,7 @@ void kv_table_deinit(struct kv_table *t, struct kv_pool *p)
 	*t = (struct kv_table){0};
 }
 
-static uint32_t blocks_for(const struct kv_pool *p, uint32_t tokens)
+uint32_t kv_table_blocks_for(const struct kv_pool *p, uint32_t tokens)
 {
 	uint32_t n = kv_pool_get_config(p)->block_tokens;
 
@@ -39,7 +39,7 @@ static uint32_t blocks_for(const struct kv_pool *p, uint32_t tokens)
 
 enum status kv_table_grow(struct kv_table *t, struct kv_pool *p, uint32_t tokens, struct error *err)
 {
-	uint32_t need = blocks_for(p, tokens);
+	uint32_t need = kv_table_blocks_for(p, tokens);
 
 	if (need <= t->n_blocks)
 		return OK;
@@ -54,7 +54,7 @@ enum status kv_table_grow(struct kv_table *t, struct kv_pool *p, uint32_t tokens
 
 void kv_table_shrink(struct kv_table *t, struct kv_pool *p, uint32_t tokens)
 {
-	uint32_t keep = blocks_for(p, tokens);
+	uint32_t keep = kv_table_blocks_for(p, tokens);
 
 	while (t->n_blocks > keep)
 		kv_block_unref(p, t->blocks[--t->n_blocks]);

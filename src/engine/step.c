@@ -1,0 +1,213 @@
+/*
+ * One step of the engine: plan, forward, choose a token for each sequence, commit, tell.
+ *
+ * Rows are shared out to the compute threads; a token depends on its row and its request alone, so not on
+ * which thread chose it. Nothing here allocates, locks or calls the system.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/engine_int.h"
+
+struct choice {
+	struct engine *e;
+	const struct sched_slice *slices;
+	uint32_t n_slices;
+	struct model_output out;
+	uint32_t n_outputs;
+};
+
+static const float *row_of(const struct choice *c, uint32_t output)
+{
+	return c->out.logits + (size_t)output * c->out.logits_stride;
+}
+
+/* Log probabilities of the prompt tokens that follow the slice's prompt rows. */
+static void prompt_logprobs(const struct choice *c, const struct sched_slice *s, struct engine_job *job)
+{
+	uint32_t n_top = (uint32_t)job->r.n_prompt_logprobs;
+
+	for (uint32_t i = 0; i < s->n_prompt_rows; i++) {
+		uint32_t at = s->prompt_row0 + i + 1;
+
+		if (at < job->r.n_prompt)
+			logits_logprobs(&job->prompt_own[at], job->prompt_top + (size_t)at * n_top, n_top,
+				row_of(c, s->output0 + i), c->e->n_ids, job->r.prompt[at]);
+	}
+}
+
+/* The row after the last known token: the slice's last. */
+static uint32_t sample_output(const struct choice *c, uint32_t i)
+{
+	uint32_t end = i + 1 < c->n_slices ? c->slices[i + 1].output0 : c->n_outputs;
+
+	return end - 1;
+}
+
+static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, struct engine_job *job)
+{
+	struct sched_seq_info info = sched_seq_get(c->e->sched, c->slices[i].slot);
+	const float *raw = row_of(c, sample_output(c, i)), *row;
+	uint32_t n = c->e->n_ids, n_top = (uint32_t)job->r.n_logprobs, at = info.n_known - info.n_prompt;
+	int32_t id;
+
+	row = logits_apply(with->work, &job->r.rules, raw, n, info.ids, info.n_prompt, info.n_known);
+	id = sampler_choose(with->sampler, &job->r.sampling, row, n, info.n_known);
+	if (id >= 0 && job->own)
+		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, n, id);
+	return id;
+}
+
+static void choose_some(void *arg, int thread, int n_threads)
+{
+	const struct choice *c = arg;
+
+	for (uint32_t i = (uint32_t)thread; i < c->n_slices; i += (uint32_t)n_threads) {
+		struct engine_job *job = c->e->job_of[c->slices[i].slot];
+
+		if (c->slices[i].n_prompt_rows)
+			prompt_logprobs(c, &c->slices[i], job);
+		if (c->slices[i].n_samples)
+			c->e->chosen[i] = choose(c, &c->e->choosers[thread], i, job);
+	}
+}
+
+static bool is_stop(const struct engine_job *job, int32_t id)
+{
+	for (uint32_t i = 0; i < job->r.rules.n_stop_ids; i++) {
+		if (job->r.rules.stop_ids[i] == id)
+			return true;
+	}
+	return false;
+}
+
+/* Every sequence's result, for the scheduler. */
+static void fill_results(struct choice *c)
+{
+	struct engine *e = c->e;
+
+	for (uint32_t i = 0; i < c->n_slices; i++) {
+		struct engine_job *job = e->job_of[c->slices[i].slot];
+
+		e->results[i] = (struct sched_result){ 0 };
+		if (!c->slices[i].n_samples)
+			continue;
+		e->results[i].tokens = &e->chosen[i];
+		e->results[i].n_tokens = 1;
+		e->results[i].stop = is_stop(job, e->chosen[i]);
+		if (e->chosen[i] >= 0)
+			continue;
+		error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or "
+			"infinity, or every token is forbidden", job->r.n_prompt + engine_job_tokens(job));
+		e->chosen[i] = 0;
+		e->results[i].stop = true;
+	}
+}
+
+/* What a finished sequence ended with. */
+static enum engine_finish finish_of(const struct engine_job *job, enum sched_finish why)
+{
+	if (job->error.code != OK)
+		return ENGINE_ERROR;
+	switch (why) {
+	case SCHED_STOP:
+		return ENGINE_STOP;
+	case SCHED_CANCELLED:
+		return ENGINE_ABORT;
+	case SCHED_LENGTH:
+	case SCHED_NOT_FINISHED:
+		break;
+	}
+	return ENGINE_LENGTH;
+}
+
+static void tell_all(struct choice *c)
+{
+	struct engine *e = c->e;
+
+	for (uint32_t i = 0; i < c->n_slices; i++) {
+		uint32_t slot = c->slices[i].slot;
+		struct engine_job *job = e->job_of[slot];
+		struct sched_seq_info info = sched_seq_get(e->sched, slot);
+
+		if (c->slices[i].n_samples && job->error.code == OK) {
+			job->n_cached = info.n_cached;
+			job_append(job, e->chosen[i]);
+		}
+		if (info.state == SCHED_FINISHED) {
+			job->times.last_token = clock_s();
+			sched_release(e->sched, slot);
+			engine_finish_job(e, job, finish_of(job, info.finish));
+		} else if (c->slices[i].n_samples) {
+			engine_tell(e, job);
+		}
+	}
+}
+
+/* The forward cannot be computed: nothing of it counts, and its sequences end. */
+static void fail_all(struct choice *c, const struct error *err)
+{
+	struct engine *e = c->e;
+	uint32_t slots[64], n;
+
+	log_error("engine", "step failed: %s", err->msg);
+	sched_rollback(e->sched);
+	/* The slices are the scheduler's: take the slots before sequences are released. */
+	for (uint32_t at = 0; at < c->n_slices; at += n) {
+		for (n = 0; n < 64 && at + n < c->n_slices; n++)
+			slots[n] = c->slices[at + n].slot;
+		for (uint32_t i = 0; i < n; i++) {
+			struct engine_job *job = e->job_of[slots[i]];
+
+			job->error = *err;
+			sched_cancel(e->sched, slots[i]);
+			sched_release(e->sched, slots[i]);
+			engine_finish_job(e, job, ENGINE_ERROR);
+		}
+	}
+}
+
+static void note_first(struct choice *c, double now)
+{
+	for (uint32_t i = 0; i < c->n_slices; i++) {
+		if (c->slices[i].first)
+			c->e->job_of[c->slices[i].slot]->times.scheduled = now;
+	}
+}
+
+static void add_stat(struct engine *e, int stat, uint64_t n)
+{
+	engine_stat_set(e, stat, atomic_load_explicit(&e->stats[stat], memory_order_relaxed) + n);
+}
+
+bool engine_step(struct engine *e)
+{
+	uint64_t begin = clock_ns(), forward;
+	struct choice c = { .e = e };
+	struct error err;
+	enum status st;
+
+	c.n_slices = sched_plan(e->sched, e->rt.batch);
+	if (c.n_slices == 0)
+		return false;
+	c.slices = sched_slices(e->sched);
+	c.n_outputs = e->rt.batch->n_outputs;
+	note_first(&c, (double)begin * 1e-9);
+	forward = clock_ns();
+	st = model_forward(e->rt.model, e->rt.batch, &c.out, &err);
+	forward = clock_ns() - forward;
+	if (st == OK) {
+		kernel_parallel(e->rt.kn, choose_some, &c);
+		fill_results(&c);
+		sched_commit(e->sched, e->results);
+		tell_all(&c);
+	} else {
+		fail_all(&c, &err);
+	}
+	add_stat(e, STAT_STEPS, 1);
+	add_stat(e, STAT_FORWARD_NS, forward);
+	add_stat(e, STAT_STEP_NS, clock_ns() - begin);
+	return true;
+}
