@@ -50,7 +50,7 @@ struct http_call_config {
 	const char *target; /* path and query, as it is sent */
 	const struct http_header *headers; /* Host, Content-Length are added */
 	size_t n_headers;
-	const void *body; /* sent before http_call_start returns, or copied */
+	const void *body; /* copied */
 	size_t body_bytes;
 };
 

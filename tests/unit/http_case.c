@@ -43,8 +43,9 @@ void http_case_open(struct http_case *c)
 	assert_int_equal(http_loop_create(&c->loop, &err), OK);
 	assert_int_equal(http_server_create(&c->server, c->loop, &config, &err), OK);
 	assert_int_equal(http_server_listen(c->server,
-				 &(struct http_listen){.host = "127.0.0.1", .tls = c->tls}, &c->port,
-				 &err),
+				 &(struct http_listen){
+					 .host = c->host ? c->host : "127.0.0.1", .tls = c->tls},
+				 &c->port, &err),
 		OK);
 	assert_int_not_equal(c->port, 0);
 	assert_int_equal(pthread_create(&c->thread, NULL, run_loop, c->loop), 0);

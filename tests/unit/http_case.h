@@ -11,6 +11,7 @@ struct http_case {
 	struct http_loop *loop;
 	struct http_server *server;
 	pthread_t thread;
+	const char *host;     /* NULL: 127.0.0.1 */
 	struct http_tls *tls; /* set before http_case_open, or NULL */
 	struct http_limits limits;
 	http_handler_fn *handler; /* NULL: http_case_handle */
