@@ -160,7 +160,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	struct http_server *s = c->server;
 	struct http_exchange *e = detach(c);
 	struct http_header type = {"Content-Type", "text/plain; charset=utf-8"};
-	struct buf *out = http_loop_scratch(s->loop), body = {0};
+	struct buf *out, body = {0};
 
 	log_debug("http", "%s refused %u: %s", c->peer, status, why);
 	if (s->config.refusal) {
@@ -169,6 +169,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	} else {
 		buf_printf(&body, "%s\n", why);
 	}
+	out = http_loop_scratch(s->loop);
 	http_head_put(s, out, status, &type, 1);
 	buf_printf(out, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
 	if (!e || !e->message.method || strcmp(e->message.method, "HEAD") != 0)
@@ -309,6 +310,20 @@ static bool may_parse(const struct http_conn *c)
 	return c->state == CONN_HEAD || c->state == CONN_BODY;
 }
 
+static void drop_parsed(struct http_conn *c)
+{
+	if (c->in_done == c->in.len) {
+		/* Idle connections hold no buffer. */
+		buf_deinit(&c->in);
+		c->in_done = 0;
+	} else if (c->in_done > c->in.len / 2) {
+		/* Not for every request of a long pipeline. */
+		memmove(c->in.data, c->in.data + c->in_done, c->in.len - c->in_done);
+		c->in.len -= c->in_done;
+		c->in_done = 0;
+	}
+}
+
 static void process(struct http_conn *c)
 {
 	if (c->processing || c->state == CONN_DEAD)
@@ -319,16 +334,9 @@ static void process(struct http_conn *c)
 	c->processing = false;
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->in_done == c->in.len) {
-		/* Idle connections hold no buffer. */
-		buf_deinit(&c->in);
-	} else {
-		memmove(c->in.data, c->in.data + c->in_done, c->in.len - c->in_done);
-		c->in.len -= c->in_done;
-	}
-	c->in_done = 0;
+	drop_parsed(c);
 	if (!c->peer_end)
-		http_io_read(&c->io, c->in.len < HTTP_AHEAD_BYTES);
+		http_io_read(&c->io, c->in.len - c->in_done < HTTP_AHEAD_BYTES);
 	set_timer(c);
 }
 
