@@ -1,9 +1,10 @@
 /*
- * A connection of the server: from the accept through its requests, one after the other, to its end.
+ * A connection of the server: from the accept through its requests, one after the other, to its
+ * end.
  *
- * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses, and a timer
- * asks the kernel whether the peer is still there. Memory is freed from the top of the loop alone, so a
- * connection may die under any call.
+ * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses, and a
+ * timer asks the kernel whether the peer is still there. Memory is freed from the top of the loop
+ * alone, so a connection may die under any call.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -23,7 +24,8 @@
 
 static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/* --- time -------------------------------------------------------------------------------------------- */
+/* --- time
+ * -------------------------------------------------------------------------------------------- */
 
 /* When something must have happened; 0: there is no hurry. */
 static uint64_t due(const struct http_conn *c)
@@ -67,7 +69,8 @@ static void enter(struct http_conn *c, enum http_conn_state state)
 	set_timer(c);
 }
 
-/* --- the end ----------------------------------------------------------------------------------------- */
+/* --- the end
+ * ----------------------------------------------------------------------------------------- */
 
 static void free_conn(void *arg)
 {
@@ -120,8 +123,8 @@ void http_conn_kill(struct http_conn *c, enum http_close_reason reason)
 		e->on_close(e->close_arg, reason);
 }
 
-/* Everything is sent: our side ends, and what still comes is read away for a moment, because a socket
- * closed with unread bytes resets the connection and takes the answer with it. */
+/* Everything is sent: our side ends, and what still comes is read away for a moment, because a
+ * socket closed with unread bytes resets the connection and takes the answer with it. */
 static void end_our_side(struct http_conn *c)
 {
 	if (c->peer_end) {
@@ -181,7 +184,8 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	begin_close(c);
 }
 
-/* --- reading ----------------------------------------------------------------------------------------- */
+/* --- reading
+ * ----------------------------------------------------------------------------------------- */
 
 static bool keep_body(struct http_exchange *e, const char *data, size_t len)
 {
@@ -279,8 +283,8 @@ static bool parse_step(struct http_conn *c)
 		c->fresh = false;
 		enter(c, CONN_HEAD);
 	}
-	r = http_message_step(&c->exchange->message, c->in.data + c->in_done,
-		c->in.len - c->in_done, &used);
+	r = http_message_step(
+		&c->exchange->message, c->in.data + c->in_done, c->in.len - c->in_done, &used);
 	c->in_done += used;
 	switch (r) {
 	case HTTP_PARSE_MORE:
@@ -340,7 +344,8 @@ static void process(struct http_conn *c)
 	set_timer(c);
 }
 
-/* --- events ------------------------------------------------------------------------------------------ */
+/* --- events
+ * ------------------------------------------------------------------------------------------ */
 
 static void look_at_drain(struct http_conn *c)
 {

@@ -1,4 +1,5 @@
-/* Listening sockets: names to addresses, stale unix sockets, accepting in turns, out of descriptors. */
+/* Listening sockets: names to addresses, stale unix sockets, accepting in turns, out of
+ * descriptors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -21,8 +22,8 @@
 static const char busy_answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
 				  "Retry-After: 1\r\nConnection: close\r\n\r\n";
 
-/* Descriptors are out: the spare one takes the waiting connection off the queue, so that it is refused
- * and not left hanging; then a pause, because the listener stays readable. */
+/* Descriptors are out: the spare one takes the waiting connection off the queue, so that it is
+ * refused and not left hanging; then a pause, because the listener stays readable. */
 static void out_of_descriptors(struct http_listener *n)
 {
 	struct http_server *s = n->server;
@@ -92,8 +93,8 @@ static void on_accept(evutil_socket_t listener, short what, void *arg)
 	}
 }
 
-static void add_listener(struct http_server *s, int fd, const struct http_listen *at,
-	const struct stat *file)
+static void add_listener(
+	struct http_server *s, int fd, const struct http_listen *at, const struct stat *file)
 {
 	struct http_listener *n = mem_alloc(sizeof(*n));
 
@@ -150,8 +151,8 @@ static bool is_stale(const struct sockaddr_un *sun)
 	return stale;
 }
 
-static enum status listen_unix(struct http_server *s, const struct http_listen *at,
-	struct error *err)
+static enum status listen_unix(
+	struct http_server *s, const struct http_listen *at, struct error *err)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	unsigned mode = at->unix_mode ? at->unix_mode : 0600;
@@ -165,8 +166,8 @@ static enum status listen_unix(struct http_server *s, const struct http_listen *
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_set(err, E_IO, "%s: %s", at->unix_path, strerror(errno));
-	/* The mode of the descriptor becomes the file's, less the umask: never wider, not even for a
-	 * moment. chmod then gives what the umask took. */
+	/* The mode of the descriptor becomes the file's, less the umask: never wider, not even for
+	 * a moment. chmod then gives what the umask took. */
 	fchmod(fd, mode);
 	rc = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
 	if (rc < 0 && errno == EADDRINUSE && is_stale(&sun) && unlink(sun.sun_path) == 0)
@@ -210,8 +211,8 @@ static int open_address(const struct addrinfo *a, uint16_t *port, bool dual)
 }
 
 /* Every address of the name, all on one port; a family that this machine lacks is passed over. */
-static enum status listen_tcp(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err)
+static enum status listen_tcp(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 	const char *host = at->host ? at->host : "0.0.0.0";
@@ -251,8 +252,8 @@ static enum status listen_tcp(struct http_server *s, const struct http_listen *a
 	return OK;
 }
 
-enum status http_listener_open(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err)
+enum status http_listener_open(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
 	uint16_t now = 0;
 

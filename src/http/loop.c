@@ -1,6 +1,6 @@
 /*
- * The loop over libevent. Other threads reach it through eventfds alone; deferred work of its own thread
- * is a list that a timer without delay runs.
+ * The loop over libevent. Other threads reach it through eventfds alone; deferred work of its own
+ * thread is a list that a timer without delay runs.
  */
 #include "http/loop_int.h"
 
@@ -26,7 +26,7 @@ struct http_loop {
 	struct http_later *later_first, **later_last;
 	size_t n_later;
 	struct http_bell *bell; /* posts and stop */
-	pthread_mutex_t lock;   /* of the posts */
+	pthread_mutex_t lock;	/* of the posts */
 	struct post *post_first, **post_last;
 	atomic_bool stop;
 	struct buf scratch;
@@ -238,14 +238,14 @@ static void on_bell(evutil_socket_t fd, short what, void *arg)
 
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		return;
-	/* Before fn: a ring from here on must be heard again. Exchanged, so that fn sees what those who
-	 * rang before wrote. */
+	/* Before fn: a ring from here on must be heard again. Exchanged, so that fn sees what those
+	 * who rang before wrote. */
 	atomic_exchange(&b->rung, false);
 	b->fn(b->arg);
 }
 
-enum status http_bell_create(struct http_bell **out, struct http_loop *l, http_loop_fn *fn,
-	void *arg, struct error *err)
+enum status http_bell_create(
+	struct http_bell **out, struct http_loop *l, http_loop_fn *fn, void *arg, struct error *err)
 {
 	struct http_bell *b = mem_alloc(sizeof(*b));
 

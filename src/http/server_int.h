@@ -42,7 +42,7 @@ struct http_server {
 };
 
 enum http_conn_state {
-	CONN_IDLE,    /* no byte of the next request yet */
+	CONN_IDLE, /* no byte of the next request yet */
 	CONN_HEAD,
 	CONN_BODY,
 	CONN_BUSY,    /* a request is with the handler */
@@ -69,15 +69,15 @@ struct http_exchange {
 
 struct http_conn {
 	struct http_conn *next, **link; /* of the server's list */
-	struct http_server *server;     /* NULL once dead */
+	struct http_server *server;	/* NULL once dead */
 	struct http_io io;
 	enum http_conn_state state;
 	struct http_exchange *exchange;
 	struct buf in; /* received, not yet parsed; from in_done on */
 	size_t in_done;
 	struct event timer;
-	uint64_t since_ns;    /* of the state; of the last byte of a body */
-	uint64_t timer_ns;    /* when the timer fires; 0: not set */
+	uint64_t since_ns; /* of the state; of the last byte of a body */
+	uint64_t timer_ns; /* when the timer fires; 0: not set */
 	struct http_later later, free_later;
 	struct http_peer *address;
 	char peer[HTTP_PEER_TEXT];
@@ -110,8 +110,8 @@ void http_exchange_free(struct http_exchange *e);
 void http_server_conn_gone(struct http_server *s);
 
 /* listen.c */
-enum status http_listener_open(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err);
+enum status http_listener_open(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err);
 void http_listeners_close(struct http_server *s);
 
 #endif

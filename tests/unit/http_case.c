@@ -256,7 +256,7 @@ bool http_case_read_all(int fd, struct buf *in)
 	while ((n = recv(fd, data, sizeof(data), 0)) > 0)
 		buf_append(in, data, (size_t)n);
 	buf_append(in, "", 0);
-	return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+	return n == 0;
 }
 
 void http_case_ask(struct http_case *c, const char *request, struct buf *in)

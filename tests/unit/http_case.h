@@ -46,7 +46,7 @@ int http_case_connect_unix(const char *path);
 void http_case_send(int fd, const char *text);
 /* Receives until the text is in, or fails; buf is cleared first. */
 void http_case_expect(int fd, struct buf *in, const char *text);
-/* Receives until the end of the connection; false: it did not end in time. */
+/* Receives until the end of the connection; false: it was reset, or did not end in time. */
 bool http_case_read_all(int fd, struct buf *in);
 /* One connection: sends all, reads until the end. */
 void http_case_ask(struct http_case *c, const char *request, struct buf *in);

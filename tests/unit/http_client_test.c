@@ -19,6 +19,7 @@ struct result {
 	struct http_call_config config;
 	unsigned status, events, heads;
 	unsigned cancel_at; /* event that cancels; 0: none */
+	uint32_t kept;      /* connections when it was done */
 	struct buf body;
 	enum status st;
 	struct error err;
@@ -59,6 +60,7 @@ static void on_done(void *arg, enum status st, const struct error *err)
 
 	r->st = st;
 	r->err = *err;
+	r->kept = http_client_get_stats(r->client).connections;
 	atomic_fetch_add(r->done, 1);
 }
 
@@ -311,21 +313,23 @@ static void test_odd_answers(void **state)
 		int hold;
 		enum status st;
 		const char *body;
+		uint32_t kept;
 	} rows[] = {
-		{"HTTP/1.1 200 OK\r\n\r\nto the end", 0, OK, "to the end"},
-		{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 1, OK, "x"},
-		{"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", 1, OK, "x"},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxyz", 1, OK, "x"},
-		{"", 0, E_PEER, ""},
-		{"HTTP/1.1 200 OK\r\nContent-", 0, E_PEER, ""},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", 0, E_PEER, "abc"},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 0, E_PEER, "abc"},
-		{"SSH-2.0-nonsense\r\n", 1, E_FORMAT, ""},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 1, E_FORMAT, ""},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 1, E_FORMAT, ""},
+		{"HTTP/1.1 200 OK\r\n\r\nto the end", 0, OK, "to the end", 0},
+		{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 1, OK, "x",
+			1},
+		{"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", 1, OK, "x", 0},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxyz", 1, OK, "x", 0},
+		{"", 0, E_PEER, "", 0},
+		{"HTTP/1.1 200 OK\r\nContent-", 0, E_PEER, "", 0},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", 0, E_PEER, "abc", 0},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 0, E_PEER, "abc", 0},
+		{"SSH-2.0-nonsense\r\n", 1, E_FORMAT, "", 0},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 1, E_FORMAT, "", 0},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 1, E_FORMAT, "", 0},
 		/* silence before the head, and within the body */
-		{"", 1, E_PEER, ""},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", 1, E_PEER, "abc"},
+		{"", 1, E_PEER, "", 0},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", 1, E_PEER, "abc", 0},
 	};
 	struct http_case c;
 	struct result r = {.c = &c};
@@ -343,6 +347,7 @@ static void test_odd_answers(void **state)
 		if (r.st != rows[i].st)
 			fail_msg("row %zu: %d (%s)", i, r.st, r.err.msg);
 		assert_string_equal(r.body.data, rows[i].body);
+		assert_int_equal(r.kept, rows[i].kept);
 		http_case_call(&c, close_client, r.client);
 		fake_close(&f);
 		/* Nobody listens there any more. */
@@ -351,6 +356,30 @@ static void test_odd_answers(void **state)
 		assert_int_equal(r.st, E_PEER);
 		http_case_call(&c, close_client, r.client);
 	}
+	buf_deinit(&r.body);
+	http_case_close(&c);
+}
+
+/* Several events in one piece: none comes after the one whose handler cancels. */
+static void test_cancel_within_piece(void **state)
+{
+	atomic_uint done = 0;
+	struct http_case c;
+	struct result r = {.c = &c, .done = &done, .cancel_at = 2};
+	struct fake f;
+
+	http_case_init(&c);
+	http_case_open(&c);
+	fake_open(&f, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {\"i\":0}\n\n"
+		      "data: {\"i\":1}\n\ndata: {\"i\":2}\n\ndata: {\"i\":3}\n\n", 1);
+	r.client = make_client(&c, f.port, (struct http_client_config){0});
+	r.config = (struct http_call_config){.method = "GET", .target = "/"};
+	http_case_call(&c, start, &r);
+	http_case_wait(&done, 1);
+	assert_int_equal(client_stats(&c, r.client).connections, 0);
+	assert_int_equal(r.events, 2);
+	http_case_call(&c, close_client, r.client);
+	fake_close(&f);
 	buf_deinit(&r.body);
 	http_case_close(&c);
 }
@@ -399,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_odd_answers),
+		cmocka_unit_test(test_cancel_within_piece),
 		cmocka_unit_test(test_urls),
 	};
 
