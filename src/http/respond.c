@@ -1,0 +1,203 @@
+/* Answers: heads, whole bodies, chunks. A request whose peer is gone takes everything and sends
+ * nothing. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "http/field.h"
+#include "http/server_int.h"
+
+/* Up to here the body goes out together with the head. */
+#define TOGETHER_BYTES 65536u
+
+static struct http_exchange *exchange_of(struct http_request *r)
+{
+	return (struct http_exchange *)r;
+}
+
+static const struct http_exchange *const_exchange_of(const struct http_request *r)
+{
+	return (const struct http_exchange *)r;
+}
+
+void http_exchange_free(struct http_exchange *e)
+{
+	http_message_deinit(&e->message);
+	free(e->body);
+	free(e);
+}
+
+/* Nothing in a header may begin another one. */
+static void put_clean(struct buf *out, const char *s)
+{
+	size_t from = out->len;
+
+	buf_puts(out, s);
+	for (; from < out->len; from++)
+		if (!http_is_field_value(out->data + from, 1))
+			out->data[from] = '?';
+}
+
+static const char *date_now(struct http_server *s)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (now != s->date_at) {
+		gmtime_r(&now, &tm);
+		strftime(s->date, sizeof(s->date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+		s->date_at = now;
+	}
+	return s->date;
+}
+
+void http_head_put(struct http_server *s, struct buf *out, unsigned status,
+	const struct http_header *headers, size_t n_headers)
+{
+	buf_printf(out, "HTTP/1.1 %u %s\r\nDate: %s\r\n", status, http_status_text(status),
+		date_now(s));
+	for (size_t i = 0; i < n_headers; i++) {
+		put_clean(out, headers[i].name);
+		buf_puts(out, ": ");
+		put_clean(out, headers[i].value);
+		buf_puts(out, "\r\n");
+	}
+}
+
+static void finish(struct http_exchange *e)
+{
+	if (e->conn)
+		http_conn_finish(e->conn, false);
+	else
+		http_exchange_free(e);
+}
+
+void http_respond(struct http_request *r, unsigned status, const struct http_header *headers,
+	size_t n_headers, const void *body, size_t body_bytes)
+{
+	struct http_exchange *e = exchange_of(r);
+	struct http_conn *c = e->conn;
+	struct buf *out;
+
+	BUG_ON(e->streaming || status < 200 || status > 999);
+	if (c) {
+		out = http_loop_scratch(c->server->loop);
+		http_head_put(c->server, out, status, headers, n_headers);
+		if (status != 204 && status != 304)
+			buf_printf(out, "Content-Length: %zu\r\n", body_bytes);
+		else
+			body_bytes = 0;
+		buf_puts(out, c->last ? "Connection: close\r\n\r\n" : "\r\n");
+		if (e->head_method)
+			body_bytes = 0;
+		if (body_bytes <= TOGETHER_BYTES) {
+			buf_append(out, body, body_bytes);
+			body_bytes = 0;
+		}
+		http_io_write(&c->io, out->data, out->len);
+		http_io_write(&c->io, body, body_bytes);
+		http_conn_watch_writes(c);
+	}
+	finish(e);
+}
+
+void http_stream_begin(struct http_request *r, unsigned status, const struct http_header *headers,
+	size_t n_headers)
+{
+	struct http_exchange *e = exchange_of(r);
+	struct http_conn *c = e->conn;
+	struct buf *out;
+
+	BUG_ON(e->streaming || status < 200 || status > 999);
+	e->streaming = true;
+	e->no_body = e->head_method || status == 204 || status == 304;
+	if (!c)
+		return;
+	out = http_loop_scratch(c->server->loop);
+	http_head_put(c->server, out, status, headers, n_headers);
+	if (status != 204 && status != 304)
+		buf_puts(out, "Transfer-Encoding: chunked\r\n");
+	buf_puts(out, c->last ? "Connection: close\r\n\r\n" : "\r\n");
+	http_io_write(&c->io, out->data, out->len);
+	http_conn_watch_writes(c);
+}
+
+void http_stream_write(struct http_request *r, const void *data, size_t len)
+{
+	struct http_exchange *e = exchange_of(r);
+	struct http_conn *c = e->conn;
+	struct buf *out;
+
+	BUG_ON(!e->streaming);
+	/* A chunk of no bytes would end the answer. */
+	if (!c || e->no_body || !len)
+		return;
+	if (c->io.out_bytes > c->server->config.limits.out_bytes) {
+		c->reason = HTTP_CLOSE_SLOW;
+		http_io_fail(&c->io, E_LIMIT, "the peer does not read");
+		return;
+	}
+	out = http_loop_scratch(c->server->loop);
+	buf_printf(out, "%zx\r\n", len);
+	buf_append(out, data, len);
+	buf_puts(out, "\r\n");
+	http_io_write(&c->io, out->data, out->len);
+	http_conn_watch_writes(c);
+}
+
+void http_stream_end(struct http_request *r)
+{
+	struct http_exchange *e = exchange_of(r);
+
+	BUG_ON(!e->streaming);
+	if (e->conn && !e->no_body) {
+		http_io_write(&e->conn->io, "0\r\n\r\n", 5);
+		http_conn_watch_writes(e->conn);
+	}
+	finish(e);
+}
+
+void http_request_abort(struct http_request *r)
+{
+	struct http_exchange *e = exchange_of(r);
+
+	if (e->conn) {
+		e->on_close = NULL;
+		http_conn_kill(e->conn, HTTP_CLOSE_SERVER);
+	}
+	http_exchange_free(e);
+}
+
+const char *http_request_header(const struct http_request *r, const char *name)
+{
+	return http_header_find(r->headers, r->n_headers, name);
+}
+
+void http_request_on_close(struct http_request *r, http_close_fn *fn, void *arg)
+{
+	exchange_of(r)->on_close = fn;
+	exchange_of(r)->close_arg = arg;
+}
+
+bool http_request_is_closed(const struct http_request *r)
+{
+	return !const_exchange_of(r)->conn;
+}
+
+size_t http_request_unsent(const struct http_request *r)
+{
+	const struct http_exchange *e = const_exchange_of(r);
+
+	return e->conn ? e->conn->io.out_bytes : 0;
+}
+
+void http_request_on_drain(struct http_request *r, size_t low, http_loop_fn *fn, void *arg)
+{
+	struct http_exchange *e = exchange_of(r);
+
+	e->on_drain = fn;
+	e->drain_arg = arg;
+	e->drain_low = low;
+	if (e->conn)
+		http_conn_wake(e->conn);
+}
