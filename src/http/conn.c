@@ -254,6 +254,7 @@ static void dispatch(struct http_conn *c)
 	e->public.body_bytes = e->body_len;
 	e->public.peer = e->peer;
 	e->public.tls = c->io.tls != NULL;
+	e->public.listener = c->tag;
 	e->head_method = strcmp(m->method, "HEAD") == 0;
 	e->dispatched = true;
 	c->last |= m->close;
@@ -471,14 +472,15 @@ static void name_peer(char *out, const struct sockaddr_storage *from)
 	}
 }
 
-void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
-	const struct sockaddr_storage *from, struct http_peer *address)
+void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_storage *from,
+	struct http_peer *address)
 {
+	struct http_server *s = n->server;
 	struct http_tls_session *session = NULL;
 	struct http_conn *c;
 
-	if (tls) {
-		session = http_tls_session_create(tls, fd, NULL);
+	if (n->tls) {
+		session = http_tls_session_create(n->tls, fd, NULL);
 		if (!session) {
 			close(fd);
 			http_peers_put(s->peers, address);
@@ -488,6 +490,7 @@ void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
 	c = mem_alloc(sizeof(*c));
 	c->server = s;
 	c->address = address;
+	c->tag = n->tag;
 	c->fresh = true;
 	c->later = (struct http_later){.fn = on_later, .arg = c};
 	c->free_later = (struct http_later){.fn = free_conn, .arg = c};

@@ -24,7 +24,7 @@ static const char busy_answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-L
 
 /* Descriptors are out: the spare one takes the waiting connection off the queue, so that it is
  * refused and not left hanging; then a pause, because the listener stays readable. */
-static void out_of_descriptors(struct http_listener *n)
+static void out_of_descriptors(struct http_listener *n, int code)
 {
 	struct http_server *s = n->server;
 	int fd;
@@ -37,7 +37,7 @@ static void out_of_descriptors(struct http_listener *n)
 		s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		s->stats.refused++;
 	}
-	log_warn("http", "accept: %s", strerror(EMFILE));
+	log_warn("http", "accept: %s", strerror(code));
 	event_del(&n->event);
 	http_event_set_ms(&n->retry, RETRY_MS);
 }
@@ -46,6 +46,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
 	struct http_listener *n = arg;
 
+	if (n->server->spare_fd < 0)
+		n->server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	event_add(&n->event, NULL);
 }
 
@@ -69,7 +71,7 @@ static void take(struct http_listener *n, int fd, const struct sockaddr_storage 
 	}
 	if (from->ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	http_conn_open(s, fd, n->tls, from, address);
+	http_conn_open(n, fd, from, address);
 }
 
 static void on_accept(evutil_socket_t listener, short what, void *arg)
@@ -86,10 +88,11 @@ static void on_accept(evutil_socket_t listener, short what, void *arg)
 			take(n, fd, &from);
 			continue;
 		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			out_of_descriptors(n);
-		if (errno != EINTR && errno != ECONNABORTED)
-			return;
+			out_of_descriptors(n, errno);
+		return;
 	}
 }
 
@@ -101,6 +104,7 @@ static void add_listener(
 	n->server = s;
 	n->fd = fd;
 	n->tls = at->tls;
+	n->tag = at->tag;
 	if (file) {
 		n->unix_path = mem_strdup(at->unix_path);
 		n->unix_device = file->st_dev;

@@ -157,12 +157,26 @@ static void on_loop_bell(void *arg)
 		event_base_loopbreak(l->base);
 }
 
+/* What the environment says about libevent is nobody's business here. */
+static struct event_base *new_base(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base;
+
+	if (!config)
+		return NULL;
+	event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+	base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
+
 enum status http_loop_create(struct http_loop **out, struct error *err)
 {
 	struct http_loop *l = mem_alloc(sizeof(*l));
 	enum status st;
 
-	l->base = event_base_new();
+	l->base = new_base();
 	if (!l->base) {
 		free(l);
 		return error_set(err, E_IO, "event loop: %s", strerror(errno));

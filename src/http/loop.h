@@ -44,8 +44,8 @@ void http_bell_destroy(struct http_bell *b); /* when nobody can ring any more */
  */
 void http_bell_ring(struct http_bell *b);
 
-/* One shot: fn runs once, delay_us after the last http_timer_set. fn may set or destroy its timer.
- */
+/* One shot: fn runs once, delay_us after the last http_timer_set, to the millisecond, late rather than
+ * early. fn may set or destroy its timer. */
 struct http_timer;
 
 struct http_timer *http_timer_create(struct http_loop *l, http_loop_fn *fn, void *arg);

@@ -75,7 +75,8 @@ struct http_request {
 	size_t body_bytes;
 	const char *peer; /* "127.0.0.1:4711", "[::1]:4711" or "unix" */
 	bool tls;
-	void *user; /* the handler's */
+	int listener; /* the tag of http_listen */
+	void *user;   /* the handler's */
 };
 
 typedef void http_handler_fn(struct http_request *r, void *arg);
@@ -98,6 +99,7 @@ struct http_listen {
 				  replaced */
 	unsigned unix_mode;    /* 0: 0600 */
 	struct http_tls *tls;  /* NULL: plain; must outlive the server */
+	int tag;	       /* requests carry it: which listener they came through */
 };
 
 enum status http_server_create(struct http_server **out, struct http_loop *l,

@@ -19,6 +19,7 @@ struct http_listener {
 	struct http_server *server;
 	struct event event, retry;
 	struct http_tls *tls;
+	int tag;
 	char *unix_path; /* owned; removed at close if it is still ours */
 	uint64_t unix_device, unix_inode;
 	int fd;
@@ -82,6 +83,7 @@ struct http_conn {
 	struct http_peer *address;
 	char peer[HTTP_PEER_TEXT];
 	enum http_close_reason reason;
+	int tag;
 	bool processing;
 	bool fresh;    /* no request yet */
 	bool last;     /* close after the request in progress */
@@ -89,8 +91,8 @@ struct http_conn {
 };
 
 /* conn.c */
-void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
-	const struct sockaddr_storage *from, struct http_peer *address);
+void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_storage *from,
+	struct http_peer *address);
 void http_conn_kill(struct http_conn *c, enum http_close_reason reason);
 /* The server begins to stop: closed now if nothing is in progress, after the answer otherwise. */
 void http_conn_retire(struct http_conn *c);

@@ -96,6 +96,7 @@ void http_case_handle(struct http_request *r, void *arg)
 
 	atomic_fetch_add(&c->handled, 1);
 	snprintf(c->last_peer, sizeof(c->last_peer), "%s", r->peer);
+	c->last_listener = r->listener;
 	if (strcmp(r->path, "/hold") == 0) {
 		release_held(c);
 		c->held = r;

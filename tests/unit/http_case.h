@@ -20,6 +20,7 @@ struct http_case {
 	atomic_int reason;           /* of the last close */
 	struct http_request *held;   /* the last request to /hold; the loop's thread alone */
 	char last_peer[64];
+	int last_listener;
 };
 
 /* Default limits with times that a test can wait for: call before changing some of them. */

@@ -435,7 +435,7 @@ static void check_six(struct http_case *c, struct listen_call *l)
 	struct buf in = {0};
 	int fd;
 
-	l->at = (struct http_listen){.host = "::1"};
+	l->at = (struct http_listen){.host = "::1", .tag = 6};
 	http_case_call(c, do_listen, l);
 	if (l->st != OK) {
 		print_message("no IPv6 here: %s\n", l->err.msg);
@@ -448,6 +448,7 @@ static void check_six(struct http_case *c, struct listen_call *l)
 	assert_true(http_case_read_all(fd, &in));
 	assert_has(&in, "GET /6 []");
 	assert_int_equal(strncmp(c->last_peer, "[::1]:", 6), 0);
+	assert_int_equal(c->last_listener, 6);
 	close(fd);
 	l->at.host = "::";
 	http_case_call(c, do_listen, l);
@@ -472,7 +473,7 @@ static void test_listeners(void **state)
 	snprintf(path, sizeof(path), "%s/s", folder);
 	http_case_init(&c);
 	http_case_open(&c);
-	l.at = (struct http_listen){.unix_path = path, .unix_mode = 0660};
+	l.at = (struct http_listen){.unix_path = path, .unix_mode = 0660, .tag = 7};
 	http_case_call(&c, do_listen, &l);
 	assert_int_equal(l.st, OK);
 	assert_int_equal(stat(path, &st), 0);
@@ -482,6 +483,7 @@ static void test_listeners(void **state)
 	assert_true(http_case_read_all(fd, &in));
 	assert_has(&in, "GET /u []");
 	assert_string_equal(c.last_peer, "unix");
+	assert_int_equal(c.last_listener, 7);
 	close(fd);
 	/* In use; not a socket; too long; a name without an address; a port in use. */
 	http_case_call(&c, do_listen, &l);
