@@ -7,6 +7,7 @@
 extern const struct opt_table bench_model_table;
 extern const struct opt_table collect_env_table;
 extern const struct opt_table complete_table;
+extern const struct opt_table bench_drafts_table;
 extern const struct opt_table bench_tokenize_table;
 extern const struct opt_table detokenize_table;
 extern const struct opt_table inspect_table;
@@ -18,6 +19,7 @@ extern const struct opt_table verify_table;
 int cmd_bench_model(int argc, char **argv);
 int cmd_collect_env(int argc, char **argv);
 int cmd_complete(int argc, char **argv);
+int cmd_bench_drafts(int argc, char **argv);
 int cmd_bench_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

@@ -18,6 +18,7 @@ const struct cli_command cli_commands[] = {
 	{ "inspect", &inspect_table, cmd_inspect },
 	{ "verify", &verify_table, cmd_verify },
 	{ "bench model", &bench_model_table, cmd_bench_model },
+	{ "bench drafts", &bench_drafts_table, cmd_bench_drafts },
 	{ "bench tokenize", &bench_tokenize_table, cmd_bench_tokenize },
 	{ "collect-env", &collect_env_table, cmd_collect_env },
 	{ NULL, NULL, NULL },

@@ -1,7 +1,9 @@
 """bench model and bench tokenize: rows, figures that must agree, errors. No timing is judged."""
 import json
+import os
 
-from fathom import Case, DEMO, main
+from fathom import Case, DEMO, GOLDEN, main
+from fathom import run as run_program
 
 SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2")
 
@@ -52,6 +54,27 @@ class Bench(Case):
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
         self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
         self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
+
+
+class Drafts(Case):
+    def test_counts(self):
+        lines = '{"ids": [0, 5, 6, 7, 8, 9], "answer_at": 2}\n{"ids": [0, 5, 6]}\n'
+        r = json.loads(self.ok("bench", "drafts", DEMO, "--json", stdin=lines))
+        self.assertEqual((r["texts"], r["drafts"]), (2, 5))
+        self.assertEqual(r, json.loads(self.ok("bench", "drafts", DEMO, "--json", "--max-num-batched-tokens", 1,
+                                               stdin=lines)))
+
+    def test_errors(self):
+        run = ("bench", "drafts", DEMO)
+        self.fails(*run, says="no texts")
+        self.fails(*run, stdin='{"ids": [1, 2]}', says=["line 1", "found 2", "3 to"])
+        self.fails(*run, stdin='{"ids": [1, 2, 99999]}', says=["line 1", "ids[2]", "0 to 3071"])
+        self.fails(*run, stdin='{"ids": [1, 2, 3], "answer_at": 3}', says="answer_at")
+        self.fails("bench", "drafts", os.path.join(GOLDEN, "moonlight-bf16"), stdin='{"ids": [1, 2, 3]}',
+                   says="no MTP layer")
+        p = run_program(*run, "--at-least", 1, stdin='{"ids": [0, 9, 8, 7, 6, 5, 4]}')
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"--at-least 1", p.stderr)
 
 
 class Tokenize(Case):
