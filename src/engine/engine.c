@@ -339,7 +339,10 @@ static enum status open_all(struct engine *e, struct error *err)
 
 	r.max_outputs = r.max_seqs + MAX_PROMPT_ROWS < r.max_batch_tokens ? r.max_seqs + MAX_PROMPT_ROWS :
 		r.max_batch_tokens;
-	TRY(runtime_open(&e->rt, e->dir, &r, err));
+	if (e->o.random)
+		TRY(runtime_open_random(&e->rt, e->o.random, e->o.random_format, e->o.random_seed, &r, err));
+	else
+		TRY(runtime_open(&e->rt, e->dir, &r, err));
 	vocab = e->rt.weights->config.vocab_size;
 	e->n_ids = e->o.n_ids && e->o.n_ids < vocab ? e->o.n_ids : vocab;
 	TRY(open_scheduler(e, err));
