@@ -124,6 +124,9 @@ static enum status text(struct drafts *d, struct error *err)
 		TRY(chunk(d, at, d->n - at < most ? d->n - at : most, err));
 	/* Slot i drafts what follows position i + 1. */
 	for (uint32_t i = d->answer_at > 1 ? d->answer_at - 2 : 0; i + 2 < d->n; i++) {
+		if (d->draft[i] < 0 || d->own[i + 1] < 0)
+			return error_set(err, E_INTERNAL, "logits at position %u are not finite: the weights hold NaN",
+				i + 1);
 		d->total++;
 		d->right += d->draft[i] == d->own[i + 1];
 	}

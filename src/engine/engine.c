@@ -181,16 +181,13 @@ static void submit(struct engine *e, struct engine_job *job)
 		.cache_salt_bytes = job->r.cache_salt ? strlen(job->r.cache_salt) : 0,
 		.prompt_rows = job->r.n_prompt_logprobs >= 0,
 	};
-	struct error err; /* says something after success too */
 
 	job->live_at = e->n_live;
 	e->live[e->n_live++] = job;
-	if (sched_submit(e->sched, &r, &job->slot, &err) != OK) {
-		job->error = err;
+	if (sched_submit(e->sched, &r, &job->slot, &job->error) != OK)
 		engine_finish_job(e, job, ENGINE_ERROR);
-	} else {
+	else
 		e->job_of[job->slot] = job;
-	}
 }
 
 static void cancel_marked(struct engine *e)
@@ -216,8 +213,9 @@ static bool obey(struct engine *e)
 		any = true;
 		switch (c.type) {
 		case COMMAND_SUBMIT:
-			submit(e, c.job);
+			/* Before: one that is refused may be gone after. */
 			cancel |= atomic_load_explicit(&c.job->cancelled, memory_order_relaxed);
+			submit(e, c.job);
 			break;
 		case COMMAND_CANCEL:
 			cancel = true;
