@@ -134,7 +134,8 @@ struct http_server_stats http_server_get_stats(const struct http_server *s);
 
 /* First field of that name, or NULL. */
 const char *http_request_header(const struct http_request *r, const char *name);
-/* Called at most once, from the loop, when the peer is gone before the answer is finished. */
+/* Called at most once, from the loop, when the peer is gone before the answer is finished; not at all if
+ * it is gone already. */
 void http_request_on_close(struct http_request *r, http_close_fn *fn, void *arg);
 bool http_request_is_closed(const struct http_request *r);
 

@@ -16,7 +16,7 @@
 
 #include "http/sse.h"
 
-#define WAIT_S 5
+#define WAIT_S 20
 
 void http_case_init(struct http_case *c)
 {

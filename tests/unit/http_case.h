@@ -36,13 +36,13 @@ void http_case_close(struct http_case *c);
 void http_case_handle(struct http_request *r, void *arg);
 /* Runs fn(c) on the loop's thread and waits for it. */
 void http_case_call(struct http_case *c, http_loop_fn *fn, void *arg);
-/* Waits until *value == want, for at most 5 s. */
+/* Waits until *value == want, for at most 20 s. */
 void http_case_wait(atomic_uint *value, unsigned want);
 struct http_server_stats http_case_stats(struct http_case *c);
 /* Waits until no connection, request or body byte is left. */
 void http_case_wait_empty(struct http_case *c);
 
-int http_case_connect(struct http_case *c); /* blocking, receives for at most 5 s */
+int http_case_connect(struct http_case *c); /* blocking, receives for at most 20 s */
 int http_case_connect_unix(const char *path);
 void http_case_send(int fd, const char *text);
 /* Receives until the text is in, or fails; buf is cleared first. */

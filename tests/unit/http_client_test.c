@@ -338,11 +338,12 @@ static void test_odd_answers(void **state)
 	http_case_open(&c);
 	r.config = (struct http_call_config){.method = "GET", .target = "/"};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		uint32_t limit_ms = rows[i].hold && rows[i].st == E_PEER ? 200 : 20000;
 		struct fake f;
 
 		fake_open(&f, rows[i].text, rows[i].hold);
 		r.client = make_client(&c, f.port,
-			(struct http_client_config){.head_ms = 300, .silence_ms = 300, .connect_ms = 2000});
+			(struct http_client_config){.head_ms = limit_ms, .silence_ms = limit_ms});
 		ask(&r);
 		if (r.st != rows[i].st)
 			fail_msg("row %zu: %d (%s)", i, r.st, r.err.msg);
@@ -356,6 +357,39 @@ static void test_odd_answers(void **state)
 		assert_int_equal(r.st, E_PEER);
 		http_case_call(&c, close_client, r.client);
 	}
+	buf_deinit(&r.body);
+	http_case_close(&c);
+}
+
+/* A listener whose queue is full leaves the connection in the air. */
+static void test_connect_limit(void **state)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET};
+	socklen_t size = sizeof(sin);
+	struct http_case c;
+	struct result r = {.c = &c};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fill[3];
+
+	inet_pton(AF_INET, "127.0.0.1", &sin.sin_addr);
+	assert_int_equal(bind(listener, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	assert_int_equal(listen(listener, 0), 0);
+	getsockname(listener, (struct sockaddr *)&sin, &size);
+	for (int i = 0; i < 3; i++) {
+		fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)!connect(fill[i], (struct sockaddr *)&sin, sizeof(sin));
+	}
+	http_case_init(&c);
+	http_case_open(&c);
+	r.client = make_client(
+		&c, ntohs(sin.sin_port), (struct http_client_config){.connect_ms = 200});
+	r.config = (struct http_call_config){.method = "GET", .target = "/"};
+	ask(&r);
+	assert_int_equal(r.st, E_PEER);
+	assert_string_equal(r.err.msg, "not connected in time");
+	http_case_call(&c, close_client, r.client);
+	for (int i = 0; i < 3; i++)
+		close(fill[i]);
+	close(listener);
 	buf_deinit(&r.body);
 	http_case_close(&c);
 }
@@ -428,6 +462,7 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_odd_answers),
+		cmocka_unit_test(test_connect_limit),
 		cmocka_unit_test(test_cancel_within_piece),
 		cmocka_unit_test(test_urls),
 	};

@@ -293,7 +293,7 @@ static void test_timeouts(void **state)
 	int fd;
 
 	http_case_init(&c);
-	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 100;
+	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 250;
 	http_case_open(&c);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		http_case_ask(&c, rows[i].text, &in);
@@ -302,7 +302,7 @@ static void test_timeouts(void **state)
 	}
 	/* Slowly is too late as well: the clock of a head does not start again with each byte. */
 	fd = http_case_connect(&c);
-	for (int i = 0; i < 20 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
+	for (int i = 0; i < 50 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
 		usleep(20000);
 	http_case_read_all(fd, &in);
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
