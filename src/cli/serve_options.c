@@ -21,7 +21,8 @@ static const struct opt http_opts[] = {
 		.help = "TCP port (default 8000); 0: any free one, named in the log." },
 	{ TEXT("uds", "PATH"), AT(uds), .help = "Listen on a unix socket instead." },
 	{ .name = "api-key", .type = OPT_STRINGS, .value = "KEY...", AT(api_keys),
-		.help = "Clients must show one of these keys. May be given several times." },
+		.help = "Clients must show one of these keys. May be given several times (default: the environment's "
+			"VLLM_API_KEY, or no key)." },
 	{ .name = "api-key-scope", .type = OPT_CHOICE, .choices = "all|v1", AT(api_key_scope),
 		.help = "What needs a key: all but /health and /ping (default), or paths below /v1 alone, as in "
 			"vLLM." },
