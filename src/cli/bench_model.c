@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/available.h"
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -121,9 +122,25 @@ static enum status make_config(struct model_config *c, const struct values *v, s
 	return config_finish(c, "--shape", err);
 }
 
-static enum status open_runtime(struct runtime *rt, const struct values *v,
-	const struct model_config *config, struct error *err)
+/*
+ * Half the experts, as long as a token still has its choice among them: the work of one token stays the
+ * same. False when there is nothing to halve.
+ */
+static bool halve_experts(struct model_config *c, struct error *err)
 {
+	uint32_t half = c->n_routed_experts / 2;
+
+	if (half < 2 * c->num_experts_per_tok || half % c->n_group || c->first_k_dense_replace == c->num_hidden_layers)
+		return false;
+	c->n_routed_experts = half;
+	return config_finish(c, "--shape", err) == OK;
+}
+
+static enum status open_runtime(struct runtime *rt, const struct values *v, struct model_config *config,
+	struct error *err)
+{
+	enum weight_format format = strcmp(v->format, "fp8") == 0 ? WEIGHT_F8_BLOCK : WEIGHT_BF16;
+	uint32_t experts = config->n_routed_experts;
 	uint32_t prompt = largest(&v->prompt), seqs = largest(&v->seqs);
 	uint32_t context = largest(&v->context) + bench_decode_steps((uint32_t)v->repeat);
 	struct runtime_options o;
@@ -139,12 +156,19 @@ static enum status open_runtime(struct runtime *rt, const struct values *v,
 			o.max_batch_tokens);
 	o.max_seqs = seqs;
 	o.max_outputs = seqs;
-	if (runtime_open_random(rt, config, strcmp(v->format, "fp8") == 0 ? WEIGHT_F8_BLOCK : WEIGHT_BF16,
-		    (uint64_t)v->seed, &o, err) == OK)
-		return OK;
-	if (err->code == E_NOMEM)
-		return error_prefix(err, "fewer --experts, --moe-layers or --seqs take less memory");
-	return err->code;
+	/* The rest is for page tables and for what else the machine does. */
+	if (!o.memory_limit_bytes)
+		o.memory_limit_bytes = available_memory_bytes() / 16 * 15;
+	while (runtime_open_random(rt, config, format, (uint64_t)v->seed, &o, err) != OK) {
+		if (err->code != E_NOMEM)
+			return err->code;
+		if (v->experts || !halve_experts(config, err))
+			return error_prefix(err, "fewer --experts, --moe-layers or --seqs take less memory");
+	}
+	if (config->n_routed_experts != experts)
+		fprintf(stderr, "fathom: %u of %u experts, as many as memory holds (--experts N chooses)\n",
+			config->n_routed_experts, experts);
+	return OK;
 }
 
 static enum status measure(struct bench *b, const struct values *v, struct error *err)

@@ -13,7 +13,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "cli/opt.h"
+#include "base/opt.h"
 
 enum cli_exit {
 	CLI_OK = 0,

@@ -2,7 +2,7 @@
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 
-#include "cli/opt.h"
+#include "base/opt.h"
 
 extern const struct opt_table bench_model_table;
 extern const struct opt_table collect_env_table;

@@ -84,40 +84,17 @@ static json_t *logprob_json(const struct session *s, int32_t id, double logprob)
 	return v;
 }
 
-/* Log probabilities before temperature and truncation: log softmax of the whole row. */
-static json_t *logprobs_of(const struct session *s, int32_t id, int n_top)
+/* Log probabilities before temperature and truncation. */
+static json_t *logprobs_of(const struct session *s, int32_t id, uint32_t n_top)
 {
-	const float *x = generator_logits(s->gen);
-	uint32_t vocab = s->rt.weights->config.vocab_size;
-	json_t *v, *top = json_array();
-	int32_t chosen[MAX_LOGPROBS];
-	double sum = 0, max = -INFINITY;
+	struct logprob own, top[MAX_LOGPROBS];
+	json_t *v, *list = json_array();
 
-	for (uint32_t i = 0; i < vocab; i++)
-		max = x[i] > max ? x[i] : max;
-	for (uint32_t i = 0; i < vocab; i++)
-		sum += exp(x[i] - max);
-	max += log(sum);
-	for (int n = 0; n < n_top; n++) {
-		int32_t best = -1;
-
-		for (uint32_t i = 0; i < vocab; i++) {
-			bool taken = false;
-
-			if (best >= 0 && !(x[i] > x[best]))
-				continue;
-			for (int j = 0; j < n; j++)
-				taken |= chosen[j] == (int32_t)i;
-			if (!taken)
-				best = (int32_t)i;
-		}
-		if (best < 0)
-			break;
-		chosen[n] = best;
-		json_array_append_new(top, logprob_json(s, best, x[best] - max));
-	}
-	v = logprob_json(s, id, x[id] - max);
-	json_object_set_new(v, "top", top);
+	n_top = logits_logprobs(&own, top, n_top, generator_logits(s->gen), s->rt.weights->config.vocab_size, id);
+	for (uint32_t i = 0; i < n_top; i++)
+		json_array_append_new(list, logprob_json(s, top[i].id, top[i].value));
+	v = logprob_json(s, id, own.value);
+	json_object_set_new(v, "top", list);
 	return v;
 }
 
@@ -130,7 +107,7 @@ static enum status take_token(void *arg, int32_t id, struct error *err)
 		return cli_out(&k->text, err);
 	json_array_append_new(k->ids, json_integer(id));
 	if (k->c->logprobs >= 0)
-		json_array_append_new(k->logprobs, logprobs_of(k->s, id, k->c->logprobs));
+		json_array_append_new(k->logprobs, logprobs_of(k->s, id, (uint32_t)k->c->logprobs));
 	return OK;
 }
 
@@ -223,6 +200,7 @@ static enum status run(const struct values *v, const char *dir, const char *prom
 		buf_puts(&text, prompt);
 	else
 		TRY_GOTO(out, cli_read_all(&text, TOKENIZER_MAX_TEXT_BYTES, err));
+	TRY_GOTO(out, cli_utf8_check(text.data, text.len, prompt ? "PROMPT" : "stdin", err));
 	TRY_GOTO(out, prompter_open(&s.prompter, dir, NULL, err));
 	c.add_bos = v->add_bos < 0 ? tokenizer_config_of(s.prompter.tok)->add_bos : v->add_bos;
 	st = complete_text(&s, dir, &v->session, &text, prompt ? "PROMPT" : "stdin", &c, err);

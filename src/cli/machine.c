@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/log.h"
+
 #define ROWS(isa_choices, isa_more)                                                                \
 	{ .name = "isa", .type = OPT_CHOICE, .choices = isa_choices,                               \
 		.offset = offsetof(struct machine_values, isa),                                    \
@@ -27,7 +29,10 @@
 		.help = "Refuse to hold more than this, such as 20G (default: the memory available)." }, \
 	{ .name = "progress", .type = OPT_SWITCH,                                                  \
 		.offset = offsetof(struct machine_values, progress),                               \
-		.help = "Progress bars of long work, on a terminal (default: yes)." },
+		.help = "Progress bars of long work, on a terminal (default: yes)." },               \
+	{ .name = "log-level", .type = OPT_CHOICE, .choices = LOG_LEVEL_CHOICES,                   \
+		.offset = offsetof(struct machine_values, log_level),                              \
+		.help = "What to report on stderr (default warn)." },
 
 const struct opt machine_opts[] = { ROWS("auto|ref|avx2|avx512|amx", ""){ 0 } };
 
@@ -41,6 +46,7 @@ struct machine_values machine_defaults(void)
 
 	return (struct machine_values){
 		.isa = "auto",
+		.log_level = "warn",
 		.pin = o.pin,
 		.block_size = o.block_tokens,
 		.max_num_batched_tokens = o.max_batch_tokens,
@@ -68,6 +74,7 @@ enum status machine_runtime_options(struct runtime_options *out, const struct ma
 {
 	struct runtime_options o = runtime_options_default();
 
+	log_set_level(log_level_parse(v->log_level));
 	TRY(machine_isa(&o.isa, v->isa, err));
 	o.threads = (int)v->threads;
 	o.pin = v->pin;

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "cli/opt.h"
+#include "base/opt.h"
 #include "engine/runtime.h"
 
 struct machine_values {
@@ -23,6 +23,7 @@ struct machine_values {
 	int64_t max_num_batched_tokens;
 	int64_t memory_limit;
 	bool progress;
+	const char *log_level;
 };
 
 struct machine_values machine_defaults(void);
@@ -34,6 +35,7 @@ extern const struct opt machine_opts_all[];
 /* CPU_ISA_COUNT for "auto". E_UNSUPPORTED when this machine lacks the tier. */
 enum status machine_isa(enum cpu_isa *out, const char *name, struct error *err);
 
+/* Sets the log level too. */
 enum status machine_runtime_options(struct runtime_options *out, const struct machine_values *v,
 	struct error *err);
 

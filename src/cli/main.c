@@ -22,15 +22,20 @@ const struct cli_command cli_commands[] = {
 	{ NULL, NULL, NULL },
 };
 
-static int print_help(void)
+/* Help on all commands, or on a group of them such as "bench". */
+static int print_help(const char *group)
 {
+	size_t n = group ? strlen(group) : 0;
 	struct buf b = { 0 };
 	int rc;
 
-	buf_puts(&b, "usage: fathom COMMAND [options]\n\n"
-		     "Runs DeepSeek-V3.1 and its relatives from a checkpoint directory.\n\ncommands:\n");
-	for (const struct cli_command *c = cli_commands; c->name; c++)
-		buf_printf(&b, "  %-16s %s\n", c->name, c->table->summary);
+	buf_printf(&b, "usage: fathom %s%sCOMMAND [options]\n\n"
+		"Runs DeepSeek-V3.1 and its relatives from a checkpoint directory.\n\ncommands:\n",
+		group ? group : "", group ? " " : "");
+	for (const struct cli_command *c = cli_commands; c->name; c++) {
+		if (!group || (strncmp(c->name, group, n) == 0 && c->name[n] == ' '))
+			buf_printf(&b, "  %-16s %s\n", c->name, c->table->summary);
+	}
 	buf_puts(&b, "\nfathom help COMMAND shows a command's options; fathom --version the version.\n");
 	rc = cli_out_exit(&b);
 	buf_deinit(&b);
@@ -60,35 +65,47 @@ static const struct cli_command *find(int argc, char **argv, int *words)
 	return NULL;
 }
 
-/* The first word is a group such as "bench": lists its members. */
-static bool is_group(const char *word, struct buf *members)
+/* The first word of commands such as "bench model". */
+static bool is_group(const char *word)
 {
 	size_t n = strlen(word);
 
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		if (strncmp(c->name, word, n) == 0 && c->name[n] == ' ')
-			buf_printf(members, "%s%s", members->len ? ", " : "", c->name + n + 1);
+			return true;
 	}
-	return members->len > 0;
+	return false;
+}
+
+static int no_member(int argc, char **argv)
+{
+	size_t n = strlen(argv[0]);
+	struct buf members = { 0 };
+	struct error err;
+
+	for (const struct cli_command *c = cli_commands; c->name; c++) {
+		if (strncmp(c->name, argv[0], n) == 0 && c->name[n] == ' ')
+			buf_printf(&members, "%s%s", members.len ? ", " : "", c->name + n + 1);
+	}
+	error_set(&err, E_INVAL, "%s: found %.40s, expected one of: %s", argv[0],
+		argc > 1 ? argv[1] : "nothing", members.data);
+	buf_deinit(&members);
+	return cli_usage_error(&err);
 }
 
 static int unknown_command(int argc, char **argv)
 {
 	const char *nearest = NULL;
-	struct buf members = { 0 };
 	struct error err;
-	int best = 4;
+	int best = opt_near(argv[0]);
 
-	if (is_group(argv[0], &members)) {
-		error_set(&err, E_INVAL, "%s: expected one of: %s", argv[0], members.data);
-		buf_deinit(&members);
-		return cli_usage_error(&err);
-	}
+	if (is_group(argv[0]))
+		return no_member(argc, argv);
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		int d = opt_distance(argv[0], c->name);
 
-		if (d < best) {
-			best = d;
+		if (d <= best) {
+			best = d - 1;
 			nearest = c->name;
 		}
 	}
@@ -106,6 +123,8 @@ static int print_command_help(int argc, char **argv)
 	int words, rc;
 
 	c = find(argc, argv, &words);
+	if (!c && argc == 1 && is_group(argv[0]))
+		return print_help(argv[0]);
 	if (!c)
 		return unknown_command(argc, argv);
 	opt_help(&b, c->table);
@@ -134,9 +153,11 @@ int main(int argc, char **argv)
 		return rc;
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-		return print_help();
+		return print_help(NULL);
 	if (strcmp(argv[1], "help") == 0)
-		return argc == 2 ? print_help() : print_command_help(argc - 2, argv + 2);
+		return argc == 2 ? print_help(NULL) : print_command_help(argc - 2, argv + 2);
+	if (argc == 3 && is_group(argv[1]) && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
+		return print_help(argv[1]);
 	c = find(argc - 1, argv + 1, &words);
 	if (!c)
 		return unknown_command(argc - 1, argv + 1);

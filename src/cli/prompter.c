@@ -17,7 +17,13 @@
 enum status prompter_open(struct prompter *p, const char *dir, const char *template_path,
 	struct error *err)
 {
+	struct stat sb;
+
 	*p = (struct prompter){ .template_path = template_path };
+	if (stat(dir, &sb) != 0)
+		return error_set(err, E_IO, "MODEL %.120s: %s", dir, strerror(errno));
+	if (!S_ISDIR(sb.st_mode))
+		return error_set(err, E_INVAL, "MODEL %.120s: not a directory", dir);
 	TRY(tokenizer_open(&p->tok, dir, err));
 	p->scratch = tokenizer_scratch_create();
 	return OK;

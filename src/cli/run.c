@@ -53,7 +53,7 @@ static enum status read_prompt(struct buf *text, const char *arg, struct error *
 {
 	if (arg) {
 		buf_puts(text, arg);
-		return OK;
+		return cli_utf8_check(text->data, text->len, "PROMPT", err);
 	}
 	TRY(cli_read_all(text, TOKENIZER_MAX_TEXT_BYTES, err));
 	TRY(cli_utf8_check(text->data, text->len, "stdin", err));

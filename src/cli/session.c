@@ -24,10 +24,22 @@ static const struct opt sampling_opts[] = {
 		.help = "Sample among the K likeliest tokens; 0 or -1: all." },
 	{ .name = "top-p", .type = OPT_DOUBLE, .value = "P", .min = 0, .max = 1,
 		.offset = offsetof(struct session_values, top_p),
-		.help = "Sample among the likeliest tokens that hold this much probability." },
+		.above = true, .help = "Sample among the likeliest tokens that hold this much probability." },
 	{ .name = "min-p", .type = OPT_DOUBLE, .value = "P", .min = 0, .max = 1,
 		.offset = offsetof(struct session_values, min_p),
 		.help = "Sample among tokens at least this likely relative to the likeliest." },
+	{ .name = "repetition-penalty", .type = OPT_DOUBLE, .value = "R", .min = 0, .max = 100, .above = true,
+		.offset = offsetof(struct session_values, repetition_penalty),
+		.help = "Divide the logits of tokens that prompt or answer have by this (default 1: no)." },
+	{ .name = "frequency-penalty", .type = OPT_DOUBLE, .value = "F", .min = -2, .max = 2,
+		.offset = offsetof(struct session_values, frequency_penalty),
+		.help = "Subtract this for each time that the answer has a token (default 0)." },
+	{ .name = "presence-penalty", .type = OPT_DOUBLE, .value = "P", .min = -2, .max = 2,
+		.offset = offsetof(struct session_values, presence_penalty),
+		.help = "Subtract this once from every token that the answer has (default 0)." },
+	{ .name = "min-tokens", .type = OPT_INT, .value = "N", .min = 0, .max = 1 << 30,
+		.offset = offsetof(struct session_values, min_tokens),
+		.help = "No end of the answer before N tokens (default 0)." },
 	{ .name = "seed", .type = OPT_INT, .value = "N", .min = 0, .max = 9007199254740992.0,
 		.offset = offsetof(struct session_values, seed),
 		.help = "Seed of sampling: the same seed gives the same answer (default: a new one)." },
@@ -54,6 +66,7 @@ struct session_values session_defaults(void)
 		.top_k = NO_TOP_K,
 		.seed = -1,
 		.max_tokens = -1,
+		.repetition_penalty = 1,
 	};
 }
 
@@ -88,6 +101,7 @@ static void add_stop(struct session *s, int32_t id)
 			return;
 	}
 	s->stop[s->n_stop++] = id;
+	s->rules.n_stop_ids = s->n_stop;
 }
 
 void session_stop_at(struct session *s, const char *token)
@@ -95,16 +109,22 @@ void session_stop_at(struct session *s, const char *token)
 	add_stop(s, tokenizer_token_find(s->prompter.tok, token, strlen(token)));
 }
 
-static void choose_stops(struct session *s, const struct generation_config *g)
+static enum status choose_stops(struct session *s, const struct generation_config *g, struct error *err)
 {
 	const struct model_config *c = &s->rt.weights->config;
 
-	for (uint32_t i = 0; i < g->n_eos; i++)
+	for (uint32_t i = 0; i < g->n_eos; i++) {
+		if ((uint32_t)g->eos_token_id[i] >= c->vocab_size)
+			return error_set(err, E_FORMAT,
+				"generation_config.json: eos_token_id: found %d, expected below vocab_size %u",
+				g->eos_token_id[i], c->vocab_size);
 		add_stop(s, g->eos_token_id[i]);
+	}
 	for (uint32_t i = 0; i < c->n_eos; i++)
 		add_stop(s, c->eos_token_id[i]);
 	add_stop(s, tokenizer_config_of(s->prompter.tok)->eos_id);
 	s->n_eos = s->n_stop;
+	return OK;
 }
 
 enum status session_open(struct session *s, const char *dir, const struct session_values *v,
@@ -120,9 +140,16 @@ enum status session_open(struct session *s, const char *dir, const struct sessio
 	TRY(generator_create(&s->gen, &s->rt, (uint32_t)tokenizer_n_ids(s->prompter.tok), err));
 	s->progress = v->machine.progress;
 	s->max_tokens = v->max_tokens < 0 ? UINT32_MAX : (uint32_t)v->max_tokens;
+	s->rules = (struct logits_rules){
+		.repetition_penalty = v->repetition_penalty,
+		.frequency_penalty = v->frequency_penalty,
+		.presence_penalty = v->presence_penalty,
+		.min_tokens = (uint32_t)v->min_tokens,
+		.stop_ids = s->stop,
+	};
 	if (!v->ignore_eos)
-		choose_stops(s, &g);
-	return OK;
+		TRY(choose_stops(s, &g, err));
+	return logits_rules_check(&s->rules, s->rt.weights->config.vocab_size, err);
 }
 
 void session_close(struct session *s)
@@ -156,26 +183,38 @@ static bool is_stop(const struct session *s, int32_t id)
 	return false;
 }
 
-static void show_progress(void *arg, uint32_t done, uint32_t total)
-{
-	struct progress *p = arg;
+struct prompt_watch {
+	struct progress bar;
+	const volatile sig_atomic_t *interrupted; /* or NULL */
+};
 
-	p->total = total;
-	progress_update(p, done);
+static bool is_set(const volatile sig_atomic_t *flag)
+{
+	return flag && *flag;
 }
 
-static enum status compute_prompt(struct session *s, const struct token_buf *prompt, struct error *err)
+static bool watch_prompt(void *arg, uint32_t done, uint32_t total)
 {
-	struct progress bar;
+	struct prompt_watch *w = arg;
+
+	w->bar.total = total;
+	progress_update(&w->bar, done);
+	return !is_set(w->interrupted);
+}
+
+static enum status compute_prompt(struct session *s, const struct token_buf *prompt,
+	const volatile sig_atomic_t *interrupted, bool *whole, struct error *err)
+{
+	struct prompt_watch w = { .interrupted = interrupted };
 	double begin = clock_s();
 	enum status st;
 
 	if (prompt->len > UINT32_MAX)
 		return error_set(err, E_LIMIT, "the prompt has %zu tokens, expected fewer than %u",
 			prompt->len, UINT32_MAX);
-	progress_begin(&bar, "prompt", prompt->len, PROGRESS_COUNT, s->progress);
-	st = generator_prompt(s->gen, prompt->data, (uint32_t)prompt->len, show_progress, &bar, err);
-	progress_end(&bar);
+	progress_begin(&w.bar, "prompt", prompt->len, PROGRESS_COUNT, s->progress);
+	st = generator_prompt(s->gen, prompt->data, (uint32_t)prompt->len, watch_prompt, &w, whole, err);
+	progress_end(&w.bar);
 	if (st != OK)
 		return st;
 	s->n_prompt = (uint32_t)prompt->len;
@@ -189,15 +228,16 @@ enum status session_answer(struct session *s, const struct token_buf *prompt,
 	enum session_end *end, struct error *err)
 {
 	enum status st = OK;
+	bool whole;
 	double begin;
 
 	s->n_answer = 0;
-	TRY(compute_prompt(s, prompt, err));
+	TRY(compute_prompt(s, prompt, interrupted, &whole, err));
 	begin = clock_s();
 	for (;;) {
 		int32_t id;
 
-		if (interrupted && *interrupted) {
+		if (!whole || is_set(interrupted)) {
 			*end = SESSION_INTERRUPTED;
 			break;
 		}
@@ -209,7 +249,7 @@ enum status session_answer(struct session *s, const struct token_buf *prompt,
 			*end = SESSION_CONTEXT;
 			break;
 		}
-		TRY_GOTO(out, generator_next(s->gen, &s->sampling, &id, err));
+		TRY_GOTO(out, generator_next(s->gen, &s->sampling, &s->rules, &id, err));
 		s->n_answer++;
 		if (is_stop(s, id)) {
 			*end = SESSION_STOP;

@@ -24,6 +24,10 @@ struct session_values {
 	int64_t top_k;
 	int64_t seed;
 	int64_t max_tokens;
+	double repetition_penalty;
+	double frequency_penalty;
+	double presence_penalty;
+	int64_t min_tokens;
 	bool ignore_eos;
 	bool stats;
 };
@@ -39,6 +43,7 @@ struct session {
 	struct runtime rt;
 	struct generator *gen;
 	struct sampling_params sampling;
+	struct logits_rules rules;
 	int32_t stop[SESSION_MAX_STOP]; /* ids that end an answer */
 	uint32_t n_stop;
 	uint32_t n_eos; /* the first of them: end of sequence; the others are hallucinated turns */

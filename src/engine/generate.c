@@ -14,13 +14,15 @@
 struct generator {
 	struct runtime *rt;
 	struct sampler *sampler; /* owned */
+	struct logits_work *work; /* owned */
 	uint32_t n_ids;          /* that may be sampled */
 	struct kv_table table;   /* owned */
 	int32_t *ids;            /* owned, [max_context_tokens] the sequence */
 	uint32_t n_prompt;       /* computed in expanded form, from the start */
 	uint32_t n_cached;       /* computed in all */
 	uint32_t n_tokens;       /* in ids: n_cached, or one more */
-	uint32_t n_found;        /* what the last prompt found in the cache */
+	uint32_t n_given;        /* tokens of the last prompt */
+	uint32_t n_found;        /* of them in the cache before */
 	const float *logits;     /* after the last computed token */
 };
 
@@ -43,9 +45,12 @@ enum status generator_create(
 	}
 	TRY_GOTO(out_free, kv_table_reserve(&g->table, rt->limits.max_blocks, err));
 	TRY_GOTO(out_table, sampler_create(&g->sampler, vocab, err));
+	TRY_GOTO(out_sampler, logits_work_create(&g->work, vocab, err));
 	*out = g;
 	return OK;
 
+out_sampler:
+	sampler_destroy(g->sampler);
 out_table:
 	kv_table_deinit(&g->table, rt->pool);
 out_free:
@@ -58,6 +63,7 @@ void generator_destroy(struct generator *g)
 {
 	if (!g)
 		return;
+	logits_work_destroy(g->work);
 	sampler_destroy(g->sampler);
 	kv_table_deinit(&g->table, g->rt->pool);
 	free(g->ids);
@@ -111,29 +117,31 @@ static enum status check_prompt(
 }
 
 enum status generator_prompt(struct generator *g, const int32_t *ids, uint32_t n,
-	generator_progress_fn *progress, void *arg, struct error *err)
+	generator_progress_fn *progress, void *arg, bool *whole, struct error *err)
 {
 	uint32_t chunk = g->rt->limits.max_tokens;
 
 	TRY(check_prompt(g, ids, n, err));
 	g->n_found = common_prefix(g, ids, n);
 	g->n_prompt = g->n_cached = g->n_found;
-	g->n_tokens = n;
+	g->n_tokens = g->n_given = n;
 	g->logits = NULL;
 	kv_table_shrink(&g->table, g->rt->pool, g->n_found);
 	memmove(g->ids, ids, sizeof(*ids) * n);
-	while (g->n_cached < n) {
+	*whole = true;
+	while (g->n_cached < n && *whole) {
 		TRY(step(g, n - g->n_cached < chunk ? n - g->n_cached : chunk, 0, err));
 		g->n_prompt = g->n_cached;
-		if (progress)
-			progress(arg, g->n_cached - g->n_found, n - g->n_found);
+		*whole = !progress || progress(arg, g->n_cached - g->n_found, n - g->n_found);
 	}
+	*whole |= g->n_cached == n;
 	return OK;
 }
 
-enum status generator_next(
-	struct generator *g, const struct sampling_params *params, int32_t *id, struct error *err)
+enum status generator_next(struct generator *g, const struct sampling_params *params,
+	const struct logits_rules *rules, int32_t *id, struct error *err)
 {
+	const float *row;
 	int32_t next;
 
 	if (g->n_cached < g->n_tokens)
@@ -142,7 +150,8 @@ enum status generator_next(
 	if (g->n_tokens == g->rt->max_context_tokens)
 		return error_set(err, E_LIMIT, "the context of %u tokens is full (--max-model-len)",
 			g->rt->max_context_tokens);
-	next = sampler_choose(g->sampler, params, g->logits, g->n_ids, g->n_tokens);
+	row = logits_apply(g->work, rules, g->logits, g->n_ids, g->ids, g->n_given, g->n_tokens);
+	next = sampler_choose(g->sampler, params, row, g->n_ids, g->n_tokens);
 	if (next < 0)
 		return error_set(err, E_INTERNAL, "no finite logit at position %u: the weights hold NaN or "
 			"infinity", g->n_tokens);

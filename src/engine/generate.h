@@ -8,9 +8,11 @@
 #ifndef ENGINE_GENERATE_H
 #define ENGINE_GENERATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/logits.h"
 #include "engine/runtime.h"
 #include "engine/sampler.h"
 
@@ -22,19 +24,20 @@ enum status generator_create(
 	struct generator **out, struct runtime *rt, uint32_t n_ids, struct error *err);
 void generator_destroy(struct generator *g);
 
-/* Called after each chunk of a prompt, for a progress bar; may be NULL. */
-typedef void generator_progress_fn(void *arg, uint32_t done_tokens, uint32_t total_tokens);
+/* Called after each chunk of a prompt; false: stop there. May be NULL. */
+typedef bool generator_progress_fn(void *arg, uint32_t done_tokens, uint32_t total_tokens);
 
 /*
  * Starts a sequence with this prompt. E_LIMIT, computing nothing, when it leaves no room for a token
- * in the context; E_INVAL for an id outside the vocabulary or an empty prompt.
+ * in the context; E_INVAL for an id outside the vocabulary or an empty prompt. *whole: progress() did
+ * not stop it; otherwise only generator_prompt() may follow.
  */
 enum status generator_prompt(struct generator *g, const int32_t *ids, uint32_t n,
-	generator_progress_fn *progress, void *arg, struct error *err);
+	generator_progress_fn *progress, void *arg, bool *whole, struct error *err);
 
-/* The next token: sampled, then computed on the next call. E_LIMIT at the end of the context. */
-enum status generator_next(
-	struct generator *g, const struct sampling_params *params, int32_t *id, struct error *err);
+/* The next token: chosen under the rules, then computed on the next call. E_LIMIT at the end of the context. */
+enum status generator_next(struct generator *g, const struct sampling_params *params,
+	const struct logits_rules *rules, int32_t *id, struct error *err);
 
 /* Tokens in the sequence, prompt included; room for more. */
 uint32_t generator_tokens(const struct generator *g);

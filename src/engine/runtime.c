@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #define DEFAULT_CONTEXT 8192u
@@ -103,6 +105,15 @@ static enum status check_budget(const struct runtime *rt, const struct model_con
 	return OK;
 }
 
+static void log_opened(const struct runtime *rt, double begin)
+{
+	const struct kv_pool_config *pool = kv_pool_get_config(rt->pool);
+
+	log_info("engine", "tier %s threads %d context %u cache_blocks %u block_tokens %u seconds %.2f",
+		cpu_isa_name(kernel_isa(rt->kn)), kernel_threads(rt->kn), rt->max_context_tokens, pool->n_blocks,
+		pool->block_tokens, clock_s() - begin);
+}
+
 /* Everything after the weights. */
 static enum status open_model(struct runtime *rt, const struct runtime_options *o, struct error *err)
 {
@@ -149,6 +160,7 @@ enum status runtime_open(struct runtime *rt, const char *dir, const struct runti
 	struct weights_options wo = weights_options_default();
 	struct weights_budget need;
 	struct model_config config;
+	double begin = clock_s();
 	enum status st;
 
 	*rt = (struct runtime){0};
@@ -163,6 +175,7 @@ enum status runtime_open(struct runtime *rt, const char *dir, const struct runti
 	TRY_GOTO(out_close, open_device(rt, options, err));
 	TRY_GOTO(out_close, weights_load(&rt->weights, dir, rt->kn, &wo, err));
 	TRY_GOTO(out_close, open_model(rt, options, err));
+	log_opened(rt, begin);
 	return OK;
 
 out_close:
@@ -176,6 +189,7 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 {
 	struct weights_options wo = weights_options_default();
 	struct runtime_budget b;
+	double begin = clock_s();
 	size_t rest;
 	enum status st;
 
@@ -192,6 +206,7 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	TRY_GOTO(out_close, open_device(rt, options, err));
 	TRY_GOTO(out_close, weights_random(&rt->weights, config, format, seed, rt->kn, &wo, err));
 	TRY_GOTO(out_close, open_model(rt, options, err));
+	log_opened(rt, begin);
 	return OK;
 
 out_close:

@@ -14,6 +14,7 @@
 
 static enum status check_role(json_t *m, size_t i, struct error *err)
 {
+	static const char *const roles[] = {"system", "user", "assistant", "tool"};
 	json_t *role;
 
 	if (!json_is_object(m))
@@ -25,7 +26,14 @@ static enum status check_role(json_t *m, size_t i, struct error *err)
 			json_type_name(role));
 	if (strcmp(json_string_value(role), "developer") == 0)
 		json_object_set_new(m, "role", json_string("system"));
-	return OK;
+	for (size_t r = 0; r < sizeof(roles) / sizeof(*roles); r++) {
+		if (strcmp(json_string_value(json_object_get(m, "role")), roles[r]) == 0)
+			return OK;
+	}
+	/* Templates pass over a role that they do not know, and the message would be lost. */
+	return error_set(err, E_INVAL,
+		"messages[%zu].role: found %.40s, expected system, developer, user, assistant or tool", i,
+		json_string_value(role));
 }
 
 static bool is_role(const json_t *m, const char *role)

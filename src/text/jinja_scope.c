@@ -32,7 +32,7 @@ enum status jinja_alloc(struct jinja_run *r, void *out, size_t count, size_t byt
 
 enum status jinja_out_of_steps(struct jinja_run *r)
 {
-	return jinja_fail(r, E_LIMIT, "stopped after %zu steps", r->limits.steps);
+	return jinja_fail(r, E_LIMIT, "more than %zu steps: a loop that does not end, or too much to render", r->limits.steps);
 }
 
 enum status jinja_too_deep(struct jinja_run *r)

@@ -34,10 +34,15 @@ static enum status check_ranges(const struct model_config *c, const char *what, 
 		{"num_nextn_predict_layers", c->num_nextn_predict_layers, 0, 1},
 	};
 
-	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++)
-		if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max)
-			return error_set(err, E_FORMAT, "%s: %s: found %u, expected %u to %u", what,
-				ranges[i].name, ranges[i].value, ranges[i].min, ranges[i].max);
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+		if (ranges[i].value >= ranges[i].min && ranges[i].value <= ranges[i].max)
+			continue;
+		if (ranges[i].min == ranges[i].max)
+			return error_set(err, E_FORMAT, "%s: %s: found %u, expected %u", what, ranges[i].name,
+				ranges[i].value, ranges[i].min);
+		return error_set(err, E_FORMAT, "%s: %s: found %u, expected %u to %u", what,
+			ranges[i].name, ranges[i].value, ranges[i].min, ranges[i].max);
+	}
 	return OK;
 }
 

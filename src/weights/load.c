@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "weights/weights_int.h"
@@ -376,12 +378,14 @@ enum status weights_load(struct model_weights **out, const char *dir, struct ker
 	struct safetensors *files;
 	struct layout l;
 	struct loader ld;
+	double begin = clock_s();
 	enum status st;
 
 	TRY(open_checkpoint(&files, &l, &ld, dir, options, err));
 	TRY_GOTO(out, budget_of(&budget, &l, &ld, kernel_threads(kn), options, err));
 	TRY_GOTO(out, layout_bind(&l, err));
 	TRY_GOTO(out, run(&ld, kn, options->progress, err));
+	log_info("weights", "loaded %.3f GB seconds %.2f", (double)l.w->bytes * 1e-9, clock_s() - begin);
 	*out = l.w;
 	l.w = NULL;
 out:

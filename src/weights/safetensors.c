@@ -223,11 +223,14 @@ static enum status read_header(struct safetensors *s, uint32_t file, struct erro
 	TRY(read_fully(f->fd, f->name, le, 0, 8, err));
 	for (int i = 7; i >= 0; i--)
 		len = len << 8 | le[i];
-	if (len > MAX_HEADER_BYTES || len > f->bytes - 8)
+	if (len > MAX_HEADER_BYTES)
 		return error_set(err, E_FORMAT,
-			"%s: header of %llu bytes, expected at most %llu in a file of %llu", f->name,
-			(unsigned long long)len, (unsigned long long)MAX_HEADER_BYTES,
-			(unsigned long long)f->bytes);
+			"%s: header of %llu bytes, expected at most %llu: not a safetensors file", f->name,
+			(unsigned long long)len, (unsigned long long)MAX_HEADER_BYTES);
+	if (len > f->bytes - 8)
+		return error_set(err, E_FORMAT,
+			"%s: the file ends after %llu bytes, inside its header of %llu: truncated", f->name,
+			(unsigned long long)f->bytes, (unsigned long long)len);
 	f->data_at = 8 + len;
 	text = mem_try_alloc(len + 1, 1);
 	if (!text)
@@ -417,7 +420,8 @@ static enum status choose_entry(
 		if (ends_with(e->d_name, ".safetensors.index.json"))
 			candidate(&index, e->d_name, "model.safetensors.index.json");
 		else if (ends_with(e->d_name, ".safetensors") &&
-			 strcmp(e->d_name, "golden.safetensors") != 0)
+			 strcmp(e->d_name, "golden.safetensors") != 0 &&
+			 strcmp(e->d_name, "routes.safetensors") != 0)
 			candidate(&single, e->d_name, "model.safetensors");
 	}
 	closedir(d);

@@ -47,6 +47,7 @@ class Safetensors(Bad):
     def test_truncated(self):
         for keep in (0, 3, 8, 100, 4096, 1000000):
             self.with_bytes(lambda data, keep=keep: data[:keep], self.FILE)
+        self.with_bytes(lambda data: data[:100], "the file ends after 100 bytes, inside its header")
         self.with_bytes(lambda data: data[:-1], self.FILE)
         self.with_bytes(lambda data: data + b"x", self.FILE)
 
@@ -211,14 +212,16 @@ class Config(Bad):
                        command="tokenize", more=("x",))
 
     def test_generation_config(self):
+        self.with_text(b'{"eos_token_id": 99999}', ["generation_config.json", "eos_token_id", "99999", "below"],
+                       name="generation_config.json", source=DEMO, command="run", more=("Hello!",))
         self.with_text(b'{"temperature": "hot"}', ["generation_config.json", "temperature"],
                        name="generation_config.json", source=DEMO, command="run", more=("Hello!",))
 
     def test_no_directory(self):
         for command, more in (("run", ("x",)), ("complete", ("x",)), ("tokenize", ("x",)),
                               ("detokenize", ("1",)), ("inspect", ()), ("verify", ())):
-            self.refused("/nonexistent", "/nonexistent/", command=command, more=more)
-            self.refused(os.path.join(SINGLE, "config.json"), "config.json/", command=command, more=more)
+            self.refused("/nonexistent", "/nonexistent", command=command, more=more)
+            self.refused(os.path.join(SINGLE, "config.json"), "config.json", command=command, more=more)
 
 
 class Golden(Bad):

@@ -26,6 +26,13 @@ class Help(Case):
             for line in text.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
+    def test_group(self):
+        text = self.ok("help", "bench")
+        self.assertIn("bench model", text)
+        self.assertNotIn("tokenize   ", text.replace("bench tokenize", ""))
+        self.assertEqual(text, self.ok("bench", "--help"))
+        self.fails("bench", "modle", code=2, says=["found modle", "model, tokenize"])
+
     def test_no_command(self):
         self.fails(code=2, says="expected a command")
 
@@ -44,6 +51,10 @@ class Options(Case):
         self.fails("collect-env", "-x", code=2, says="unknown option -x")
         self.fails("collect-env", "--", "--json", code=2, says="unexpected argument '--json'")
         self.fails("collect-env", "--" + "a" * 5000, code=2, says="unknown option")
+        self.fails("collect-env", "--frobnicate", code=2, says="see fathom help")
+        self.fails("run", "x", "--top-p", "0", code=2, says=["--top-p", "above 0 and at most 1"])
+        self.fails("run", "x", "--seed", "-1", code=2, says="a whole number from 0 to 9007199254740992")
+        self.fails("run", "x", "--log-level", "loud", code=2, says=["--log-level", "error|warn|info"])
 
     def test_control_characters(self):
         self.fails("x\ny", code=2, says="x\\x0ay")

@@ -51,7 +51,7 @@ class Bench(Case):
         self.fails(*SMALL, "--seqs", "600", says="--seqs 600")
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
         self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
-        self.fails("bench", code=2, says="bench: expected one of: model")
+        self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
 
 
 class Tokenize(Case):

@@ -72,10 +72,36 @@ class Answers(Case):
         args = ("The", "--temperature", 0, "--max-tokens", 8)
         self.assertEqual(self.ok("run", DEMO, "--raw", *args), self.ok("complete", DEMO, *args))
 
+    def test_rules(self):
+        args = ("run", DEMO, "Hello!", "--temperature", 0, "--max-tokens", 60)
+        self.assertNotEqual(self.ok(*args), self.ok(*args, "--repetition-penalty", 5))
+        p = run(*args, "--min-tokens", 50, "--stats")
+        self.assertGreaterEqual(int(re.search(rb"answer: (\d+) tokens", p.stderr).group(1)), 50)
+
     def test_isa(self):
         text = self.ok("run", DEMO, "What is 2+3?", "--temperature", 0, "--max-tokens", 4, "--isa", "ref")
         self.assertTrue(text.strip())
 
+    def test_interrupted_prompt(self):
+        """Ctrl-C while a long prompt is computed ends the program, not only the answer."""
+        p = subprocess.Popen([FATHOM, "run", DEMO, "--isa", "ref", "--max-num-batched-tokens", "16", "--log-level",
+                              "info", "word " * 1500], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn(b"info weights", p.stderr.readline())  # the prompt follows
+        time.sleep(0.1)
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=60)
+        self.assertEqual(p.returncode, -signal.SIGINT)
+
+    def test_log_level(self):
+        p = run("run", DEMO, "Hello!", "--max-tokens", 1, "--log-level", "info")
+        self.assertEqual(p.returncode, 0)
+        self.assertRegex(p.stderr.decode(), r"info engine: tier \w+ threads \d+")
+        self.assertEqual(run("run", DEMO, "Hello!", "--max-tokens", 1).stderr, b"")
+
+    def test_prompt_is_text(self):
+        for args, stdin in ((("a\udcff",), b""), ((), b"a\xff"), ((), b"a\0b")):
+            for command in (("run",), ("run", "--raw"), ("complete",)):
+                self.fails(*command, DEMO, *args, stdin=stdin, says="at offset 1")
 
     def test_interrupted_answer(self):
         p = subprocess.Popen([FATHOM, "run", DEMO, "Hello!", "--ignore-eos", "--isa", "ref"],
@@ -90,7 +116,6 @@ class Answers(Case):
 class Errors(Case):
     def test_flags(self):
         self.fails("run", DEMO, "x", "--temperature", "-1", code=2, says="--temperature: found '-1'")
-        self.fails("run", DEMO, "x", "--top-p", "0", says="top_p")
         self.fails("run", DEMO, "x", "--top-p", "1.5", code=2, says="--top-p: found '1.5'")
         self.fails("run", DEMO, "x", "--isa", "sse", code=2, says=["--isa: found 'sse'", "avx2"])
         self.fails("run", DEMO, "x", "--block-size", "48", says="--block-size 48")

@@ -121,11 +121,15 @@ class BadInput(Case):
         self.bad_line('{"messages": ["x"]}', "messages")
         self.bad_line("[" * 100000, "not valid JSON")
 
+    def test_messages(self):
+        self.fails("tokenize", DEMO, "--jsonl", stdin='{"messages": [{"role": "usr", "content": "x"}]}',
+                   says=["line 1", "messages[0].role", "found usr", "expected system"])
+
     def test_invalid_utf8(self):
         self.fails("tokenize", TOKENIZER, stdin=b"ab\xff", says=["stdin", "UTF-8"])
 
     def test_models(self):
-        self.fails("tokenize", "/nonexistent", "x", says="/nonexistent/tokenizer.json")
+        self.fails("tokenize", "/nonexistent", "x", says="MODEL /nonexistent: No such")
         self.fails("tokenize", TOKENIZER, "x", "y", code=2, says="unexpected argument 'y'")
         self.fails("tokenize", TOKENIZER, "x", "--jsonl", code=2, says="unexpected argument 'x'")
         self.fails("tokenize", code=2, says="MODEL")

@@ -200,7 +200,7 @@ static const struct {
 	{"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
 		"line 1: "},
 	{"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
-		"stopped after"},
+		"more than"},
 	{"{% set r = range(100000) %}{% for a in r %}{% for b in r %}{% if [a] in [r] %}{% endif %}"
 	 "{% endfor %}{% endfor %}",
 		"line 1: "},

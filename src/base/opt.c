@@ -1,9 +1,9 @@
 /*
- * Option tables (cli/opt.h).
+ * Option tables (base/opt.h).
  *
  * Invariant: an option that is not in the table is an error; nothing is ignored in silence.
  */
-#include "cli/opt.h"
+#include "base/opt.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -47,6 +47,13 @@ int opt_distance(const char *a, const char *b)
 	return row[n % 3][m];
 }
 
+int opt_near(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n < 3 ? 0 : n < 6 ? 1 : n < 10 ? 2 : 3;
+}
+
 static const struct opt *in_list(const struct opt *list, int *i)
 {
 	for (const struct opt *o = list; o && o->name; o++) {
@@ -80,15 +87,15 @@ static const struct opt *find_name(const struct opt_table *t, const char *name)
 static enum status unknown(const struct opt_table *t, const char *name, struct error *err)
 {
 	const struct opt *o, *best = NULL;
-	int best_distance = 4;
+	int best_distance = opt_near(name);
 
 	for (int i = 0; (o = opt_at(t, i)); i++) {
 		int d = opt_distance(name, o->name);
 
 		if (strncmp(o->name, name, strlen(name)) == 0)
-			d = 1;
-		if (d < best_distance) {
-			best_distance = d;
+			d = 0;
+		if (d <= best_distance) {
+			best_distance = d - 1;
 			best = o;
 		}
 	}
@@ -119,6 +126,15 @@ static bool unit_factor(const char *s, double *factor)
 	return true;
 }
 
+static enum status out_of_range(const struct opt *o, const char *text, bool whole, struct error *err)
+{
+	if (whole)
+		return error_set(err, E_INVAL, "--%s: found '%.40s', expected a whole number from %.0f to %.0f",
+			o->name, text, o->min, o->max);
+	return error_set(err, E_INVAL, "--%s: found '%.40s', expected a number %s %g and at most %g", o->name,
+		text, o->above ? "above" : "of at least", o->min, o->max);
+}
+
 static enum status parse_number(double *out, const struct opt *o, const char *text, bool whole,
 	struct error *err)
 {
@@ -133,9 +149,8 @@ static enum status parse_number(double *out, const struct opt *o, const char *te
 			unit ? "a number such as 4096 or 4K" :
 			whole ? "a whole number" : "a number");
 	v *= factor;
-	if (!isfinite(v) || v < o->min || v > o->max || (whole && v != floor(v)))
-		return error_set(err, E_INVAL, "--%s: found '%.40s', expected %s from %.15g to %.15g", o->name,
-			text, whole ? "a whole number" : "a number", o->min, o->max);
+	if (!isfinite(v) || v < o->min || v > o->max || (whole && v != floor(v)) || (o->above && v == o->min))
+		return out_of_range(o, text, whole, err);
 	*out = v;
 	return OK;
 }

@@ -9,8 +9,8 @@
  * whether a flag was there. Numbers accept 4k (1000), 4K or 4Ki (1024), 25.6k, M and G likewise where
  * the type is OPT_SIZE.
  */
-#ifndef CLI_OPT_H
-#define CLI_OPT_H
+#ifndef BASE_OPT_H
+#define BASE_OPT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +42,7 @@ struct opt {
 	enum opt_type type;
 	size_t offset;    /* of the value in the struct of values */
 	double min, max;  /* numbers */
+	bool above;       /* min itself is refused */
 	const char *choices;
 	const char *value; /* name of the value in --help */
 	const char *help;  /* one or two sentences; the default is named here */
@@ -80,5 +81,7 @@ void opt_help(struct buf *out, const struct opt_table *table);
 
 /* Edit distance (insert, delete, replace, swap of neighbours), for suggestions; case is ignored. */
 int opt_distance(const char *a, const char *b);
+/* The largest distance at which a word is worth suggesting for `name`. */
+int opt_near(const char *name);
 
 #endif
