@@ -84,6 +84,21 @@ static const struct opt *find_name(const struct opt_table *t, const char *name)
 	return NULL;
 }
 
+/* The one option that begins so; NULL when there are several or none. */
+static const struct opt *find_prefix(const struct opt_table *t, const char *name)
+{
+	const struct opt *o, *found = NULL;
+
+	for (int i = 0; t->prefixes && (o = opt_at(t, i)); i++) {
+		if (strncmp(o->name, name, strlen(name)) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = o;
+	}
+	return found;
+}
+
 static enum status unknown(const struct opt_table *t, const char *name, struct error *err)
 {
 	const struct opt *o, *best = NULL;
@@ -191,6 +206,14 @@ static enum status parse_list(struct opt_sizes *list, const struct opt *o, const
 	return OK;
 }
 
+static enum status add_word(struct opt_words *list, const struct opt *o, const char *text, struct error *err)
+{
+	if (list->n == OPT_MAX_WORDS)
+		return error_set(err, E_INVAL, "--%s: more than %d values", o->name, OPT_MAX_WORDS);
+	list->v[list->n++] = text;
+	return OK;
+}
+
 static bool is_switch(const struct opt *o)
 {
 	return o->type == OPT_SWITCH || o->type == OPT_TRISTATE;
@@ -235,8 +258,15 @@ static enum status store(const struct opt *o, const char *text, void *values, st
 		return OK;
 	case OPT_SIZES:
 		return parse_list(at, o, text, err);
+	case OPT_WORDS:
+		return add_word(at, o, text, err);
 	}
 	return OK;
+}
+
+static bool is_option(const char *word)
+{
+	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
 }
 
 struct cursor {
@@ -261,6 +291,8 @@ static enum status take_value(struct cursor *c, const struct opt *o, const char 
 		return error_set(err, E_INVAL, "--%s: expected a value (%s)", o->name, o->value);
 	TRY(store(o, c->argv[c->i++], values, err));
 	while (o->type == OPT_SIZES && c->i < c->argc && isdigit((unsigned char)c->argv[c->i][0]))
+		TRY(store(o, c->argv[c->i++], values, err));
+	while (o->type == OPT_WORDS && c->i < c->argc && !is_option(c->argv[c->i]))
 		TRY(store(o, c->argv[c->i++], values, err));
 	return OK;
 }
@@ -291,6 +323,8 @@ static enum status take_long(struct cursor *c, const struct opt_table *t, const 
 		o = NULL;
 	}
 	if (!o)
+		o = find_prefix(t, name);
+	if (!o)
 		return unknown(t, name, err);
 	return take_value(c, o, eq ? eq + 1 : NULL, values, err);
 }
@@ -307,11 +341,6 @@ static enum status take_short(struct cursor *c, const struct opt_table *t, const
 	}
 	return error_set(err, E_INVAL, "unknown option %.40s of %s (see fathom help %s)", word, t->command,
 		t->command);
-}
-
-static bool is_option(const char *word)
-{
-	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
 }
 
 static enum status count_check(const struct opt_table *t, const struct opt_result *r, struct error *err)

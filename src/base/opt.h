@@ -2,7 +2,8 @@
  * Option tables: parsing, checking and --help come from one table per command.
  *
  * Spellings are vLLM's: --max-tokens N, --max-tokens=N, --max_tokens N; switches take --no- in front.
- * Prefixes of names are refused with the full name in the message. A lone "--" ends the options; "-"
+ * Prefixes of names are refused with the full name in the message, unless the table says that they are
+ * words too. A lone "--" ends the options; "-"
  * and everything that does not begin with '-' is an argument. Negative numbers are arguments too.
  *
  * The caller presets the struct of values; parsing overwrites what was given, so a sentinel tells
@@ -27,12 +28,19 @@ enum opt_type {
 	OPT_STRING, /* const char *, borrowed from argv */
 	OPT_CHOICE, /* const char *: one of `choices`, separated by '|' */
 	OPT_SIZES,  /* struct opt_sizes: one or more OPT_SIZE values, "512,2048" or several words */
+	OPT_WORDS,  /* struct opt_words: the words up to the next option; given again, more of them */
 };
 
 #define OPT_MAX_SIZES 16
+#define OPT_MAX_WORDS 64
 
 struct opt_sizes {
 	int64_t v[OPT_MAX_SIZES];
+	int n;
+};
+
+struct opt_words {
+	const char *v[OPT_MAX_WORDS]; /* borrowed from argv */
 	int n;
 };
 
@@ -60,6 +68,7 @@ struct opt_table {
 	const char *summary;   /* one line */
 	const char *details;   /* further lines for --help, or NULL */
 	int min_args, max_args; /* max_args -1: any number */
+	bool prefixes; /* the beginning of a name stands for it where no other name has it */
 	const struct opt *opts; /* ends with a name of NULL */
 	const struct opt_list *common; /* ends with a title of NULL; or NULL */
 };

@@ -17,6 +17,7 @@ const struct cli_command cli_commands[] = {
 	{ "inspect", &inspect_table, cmd_inspect },
 	{ "verify", &verify_table, cmd_verify },
 	{ "bench model", &bench_model_table, cmd_bench_model },
+	{ "bench serve", &bench_serve_table, cmd_bench_serve },
 	{ "bench tokenize", &bench_tokenize_table, cmd_bench_tokenize },
 	{ "collect-env", &collect_env_table, cmd_collect_env },
 	{ NULL, NULL, NULL },
