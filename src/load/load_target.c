@@ -90,6 +90,7 @@ void load_target_close(struct load_target *t)
 
 struct question {
 	struct load_target *target;
+	const struct http_call_config *config;
 	struct http_call *call;
 	struct buf *answer;
 	unsigned http;
@@ -131,21 +132,32 @@ static void on_done(void *arg, enum status st, const struct error *err)
 	end(q, st);
 }
 
+static const struct http_call_handlers handlers = { .head = on_head, .data = on_data, .done = on_done };
+
+/* From the loop: it sees first which kept connections have been closed while it did not run. */
+static void on_begin(void *arg)
+{
+	struct question *q = arg;
+
+	q->call = http_call_start(q->target->client, q->config, &handlers, q);
+}
+
 static void on_late(void *arg)
 {
 	struct question *q = arg;
 
-	http_call_cancel(q->call);
+	if (q->call)
+		http_call_cancel(q->call);
 	end(q, error_set(q->err, E_PEER, "no answer within %u s", (unsigned)(ASK_US / 1000000)));
 }
 
 enum status load_target_ask(struct load_target *t, const char *method, const char *route, const char *body,
 	size_t len, unsigned *http, struct buf *answer, struct error *err)
 {
-	static const struct http_call_handlers handlers = { .head = on_head, .data = on_data, .done = on_done };
 	struct http_header headers[MAX_HEADERS + 1];
 	struct http_call_config call = { .method = method, .headers = headers, .body = body, .body_bytes = len };
-	struct question q = { .target = t, .answer = answer, .begin = answer->len, .err = err };
+	struct question q = { .target = t, .config = &call, .answer = answer, .begin = answer->len, .err = err };
+	struct http_timer *begin = http_timer_create(t->loop, on_begin, &q);
 	struct http_timer *late = http_timer_create(t->loop, on_late, &q);
 	struct buf target = { 0 };
 
@@ -154,9 +166,10 @@ enum status load_target_ask(struct load_target *t, const char *method, const cha
 		headers[call.n_headers++] = t->headers[i];
 	buf_printf(&target, "%s%s", t->prefix, route);
 	call.target = target.data;
+	http_timer_set(begin, 0);
 	http_timer_set(late, ASK_US);
-	q.call = http_call_start(t->client, &call, &handlers, &q);
 	http_loop_run(t->loop);
+	http_timer_destroy(begin);
 	http_timer_destroy(late);
 	buf_deinit(&target);
 	if (q.st != OK)
