@@ -84,6 +84,21 @@ static const struct opt *find_name(const struct opt_table *t, const char *name)
 	return NULL;
 }
 
+/* The one option that begins so; NULL when there are several or none. */
+static const struct opt *find_prefix(const struct opt_table *t, const char *name)
+{
+	const struct opt *o, *found = NULL;
+
+	for (int i = 0; t->prefixes && (o = opt_at(t, i)); i++) {
+		if (strncmp(o->name, name, strlen(name)) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = o;
+	}
+	return found;
+}
+
 static enum status unknown(const struct opt_table *t, const char *name, struct error *err)
 {
 	const struct opt *o, *best = NULL;
@@ -250,16 +265,16 @@ static enum status store(const struct opt *o, const char *text, void *values, st
 	return OK;
 }
 
+static bool is_option(const char *word)
+{
+	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
+}
+
 struct cursor {
 	int argc;
 	char **argv;
 	int i;
 };
-
-static bool is_option(const char *word)
-{
-	return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
-}
 
 /* Whether the next word is another value of a list. */
 static bool more_values(const struct cursor *c, const struct opt *o)
@@ -316,6 +331,8 @@ static enum status take_long(struct cursor *c, const struct opt_table *t, const 
 		}
 		o = NULL;
 	}
+	if (!o)
+		o = find_prefix(t, name);
 	if (!o)
 		return unknown(t, name, err);
 	return take_value(c, o, eq ? eq + 1 : NULL, values, err);

@@ -2,8 +2,9 @@
  * Option tables: parsing, checking and --help come from one table per command.
  *
  * Spellings are vLLM's: --max-tokens N, --max-tokens=N, --max_tokens N; switches take --no- in front.
- * Prefixes of names are refused with the full name in the message. A lone "--" ends the options; "-"
- * and everything that does not begin with '-' is an argument. Negative numbers are arguments too.
+ * Prefixes of names are refused with the full name in the message, unless the table says that they are
+ * words too. A lone "--" ends the options; "-" and everything that does not begin with '-' is an argument.
+ * Negative numbers are arguments too.
  *
  * The caller presets the struct of values; parsing overwrites what was given, so a sentinel tells
  * whether a flag was there. Numbers accept 4k (1000), 4K or 4Ki (1024), 25.6k, M and G likewise where
@@ -37,7 +38,7 @@ struct opt_sizes {
 	int n;
 };
 
-#define OPT_MAX_STRINGS 16
+#define OPT_MAX_STRINGS 64
 
 struct opt_strings {
 	const char *v[OPT_MAX_STRINGS]; /* borrowed from argv */
@@ -68,6 +69,7 @@ struct opt_table {
 	const char *summary;   /* one line */
 	const char *details;   /* further lines for --help, or NULL */
 	int min_args, max_args; /* max_args -1: any number */
+	bool prefixes; /* the beginning of a name stands for it where no other name has it */
 	const struct opt *opts; /* ends with a name of NULL */
 	const struct opt_list *common; /* ends with a title of NULL; or NULL */
 };

@@ -21,6 +21,7 @@ const struct cli_command cli_commands[] = {
 	{ "bench latency", &bench_latency_table, cmd_bench_latency },
 	{ "bench throughput", &bench_throughput_table, cmd_bench_throughput },
 	{ "bench drafts", &bench_drafts_table, cmd_bench_drafts },
+	{ "bench serve", &bench_serve_table, cmd_bench_serve },
 	{ "bench tokenize", &bench_tokenize_table, cmd_bench_tokenize },
 	{ "collect-env", &collect_env_table, cmd_collect_env },
 	{ NULL, NULL, NULL },
