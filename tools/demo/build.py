@@ -16,7 +16,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 # The counts of the published weights.
-TOKENS, DECAY_TOKENS = 9_000_000, 1_500_000
+TOKENS, DECAY_TOKENS = 10_664_337, 6_000_000
 # Large blocks stay with the process: without this, a third of the time goes into mapping fresh pages.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
