@@ -216,11 +216,16 @@ class Real(Case):
 
     def test_rules(self):
         with real() as s:
-            free = s.complete("fathom", temperature=0, max_tokens=1, return_token_ids=True).json["choices"][0]
-            barred = s.complete("fathom", temperature=0, max_tokens=1, return_token_ids=True,
+            for prompt in ("fathom", "Use", "The", "What", "Hello", "1 + 1 ="):
+                free = s.complete(prompt, temperature=0, max_tokens=1, return_token_ids=True).json["choices"][0]
+                if len(ids_of(free["text"].strip())) == 1:  # a word that bad_words can name with one token
+                    break
+            else:
+                self.fail("every first word takes several tokens")
+            barred = s.complete(prompt, temperature=0, max_tokens=1, return_token_ids=True,
                                 logit_bias={str(free["token_ids"][0]): -100}).json["choices"][0]
             self.assertNotEqual(barred["token_ids"], free["token_ids"])
-            barred = s.complete("fathom", temperature=0, max_tokens=4, return_token_ids=True,
+            barred = s.complete(prompt, temperature=0, max_tokens=4, return_token_ids=True,
                                 bad_words=[free["text"].strip()]).json["choices"][0]["token_ids"]
             self.assertNotIn(free["token_ids"][0], barred)  # other tokens may still spell the word
             chosen = s.complete("fathom", temperature=0, max_tokens=5, return_token_ids=True, ignore_eos=True,
