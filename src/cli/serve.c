@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/available.h"
+#include "base/env.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
@@ -232,6 +233,9 @@ int cmd_serve(int argc, char **argv)
 	rc = cli_parse(&words, &serve_table, argc, argv, &v);
 	if (rc >= 0)
 		return rc;
+	/* A key on the command line is seen by everybody who may list processes. */
+	if (v.api_keys.n == 0 && env_get("VLLM_API_KEY"))
+		v.api_keys.v[v.api_keys.n++] = env_get("VLLM_API_KEY");
 	rc = run(&v, words.args[0], &err) == OK ? CLI_OK : cli_fail(&err);
 	opt_result_deinit(&words);
 	return rc;

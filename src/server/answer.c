@@ -210,7 +210,7 @@ static void finish_stream(struct answer *a)
 		buf_putc(&a->event, '{');
 		answer_put_head(&a->event, a, a->form->chunk_object);
 		buf_puts(&a->event, ",\"choices\":[],");
-		answer_put_usage(&a->event, a);
+		answer_put_usage(&a->event, a, NULL);
 		buf_putc(&a->event, '}');
 		answer_send(a, &a->event);
 	}
@@ -349,33 +349,37 @@ void answer_put_head(struct buf *out, const struct answer *a, const char *object
 	json_put_text(out, serving_name(a->s));
 }
 
-void answer_put_usage(struct buf *out, const struct answer *a)
+struct usage {
+	uint64_t prompt, generated, cached, reasoning;
+};
+
+/* A prompt counts once, with its first choice. */
+static void add_usage(struct usage *u, const struct choice *c, bool first)
 {
-	uint64_t prompt = 0, generated = 0, cached = 0, reasoning = 0;
-	bool thinking = false;
+	u->generated += c->seen;
+	u->reasoning += c->n_reasoning;
+	u->prompt += first ? c->prompt->ids.len : 0;
+	u->cached += first && c->seen ? engine_job_cached(c->job) : 0;
+}
 
-	for (uint32_t i = 0; i < a->n_prompts; i++) {
-		prompt += a->prompts[i].ids.len;
-		thinking |= a->prompts[i].thinking;
-	}
+void answer_put_usage(struct buf *out, const struct answer *a, const struct choice *only)
+{
+	struct usage u = { 0 };
+
 	for (uint32_t i = 0; i < a->n_choices; i++) {
-		const struct choice *c = &a->choices[i];
-
-		generated += c->seen;
-		reasoning += c->n_reasoning;
-		if (i % a->p.n == 0 && c->seen > 0)
-			cached += engine_job_cached(c->job);
+		if (!only || only == &a->choices[i])
+			add_usage(&u, &a->choices[i], only || i % a->p.n == 0);
 	}
 	buf_printf(out, "\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu,\"completion_tokens\":%llu,"
-		"\"prompt_tokens_details\":", (unsigned long long)prompt,
-		(unsigned long long)(prompt + generated), (unsigned long long)generated);
+		"\"prompt_tokens_details\":", (unsigned long long)u.prompt,
+		(unsigned long long)(u.prompt + u.generated), (unsigned long long)u.generated);
 	if (a->s->o->prompt_tokens_details)
-		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)cached);
+		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)u.cached);
 	else
 		buf_puts(out, "null");
-	if (thinking)
+	if (a->choices[0].prompt->thinking)
 		buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
-			(unsigned long long)reasoning);
+			(unsigned long long)u.reasoning);
 	buf_putc(out, '}');
 }
 

@@ -104,7 +104,8 @@ void answer_free_all(struct serving *s);
 void answer_send(struct answer *a, const struct buf *json);
 /* "id":...,"object":...,"created":...,"model":... of an answer or a chunk. */
 void answer_put_head(struct buf *out, const struct answer *a, const char *object);
-void answer_put_usage(struct buf *out, const struct answer *a);
+/* Of all choices, or of one alone. */
+void answer_put_usage(struct buf *out, const struct answer *a, const struct choice *only);
 /* The value of stop_reason. */
 void answer_put_stop_reason(struct buf *out, const struct choice *c);
 

@@ -52,7 +52,7 @@ static void end_chunk(struct buf *out, const struct choice *c, bool with_prompt_
 	}
 	if (a->p.continuous_usage) {
 		buf_putc(out, ',');
-		answer_put_usage(out, a);
+		answer_put_usage(out, a, c);
 	}
 	buf_putc(out, '}');
 	answer_send(a, out);
@@ -156,7 +156,7 @@ static void whole(struct buf *out, struct answer *a)
 		buf_putc(out, '}');
 	}
 	buf_puts(out, "],\"service_tier\":null,\"system_fingerprint\":null,");
-	answer_put_usage(out, a);
+	answer_put_usage(out, a, NULL);
 	buf_puts(out, ",\"prompt_logprobs\":");
 	logprobs_put_prompt(out, &a->choices[0]);
 	buf_puts(out, ",\"prompt_token_ids\":");
@@ -244,7 +244,7 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	a->role = a->s->o->response_role;
 	answer_set_prompts(a, 1);
-	TRY(chat_prompt_make(&a->prompts[0].ids, NULL, a->s, a->body, no));
+	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, a->body, no));
 	set_echo(a);
 	a->prompts[0].thinking = chat_prompt_thinks(a->s, &a->prompts[0].ids);
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);

@@ -76,7 +76,7 @@ static void chunk(struct choice *c)
 	buf_puts(out, "}]");
 	if (a->p.continuous_usage) {
 		buf_putc(out, ',');
-		answer_put_usage(out, a);
+		answer_put_usage(out, a, c);
 	}
 	buf_putc(out, '}');
 	answer_send(a, out);
@@ -104,7 +104,7 @@ static void whole(struct buf *out, struct answer *a)
 		buf_putc(out, '}');
 	}
 	buf_puts(out, "],\"service_tier\":null,\"system_fingerprint\":null,");
-	answer_put_usage(out, a);
+	answer_put_usage(out, a, NULL);
 	buf_puts(out, ",\"kv_transfer_params\":null}");
 }
 
@@ -125,6 +125,8 @@ static enum status encode_prompt(struct answer *a, struct answer_prompt *p, cons
 	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
 	struct error err;
 
+	if (!a->p.truncate)
+		TRY(openai_check_text(s, json_string_length(text), no));
 	if (a->p.add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(&p->ids, config->bos_id);
 	if (tokenizer_encode(s->tok, s->scratch, json_string_value(text), json_string_length(text),

@@ -414,6 +414,17 @@ void openai_sampling_deinit(struct openai_sampling *p)
 	*p = (struct openai_sampling){ 0 };
 }
 
+enum status openai_check_text(const struct serving *s, size_t bytes, struct refusal *no)
+{
+	size_t least = bytes / s->max_token_bytes;
+
+	if (least <= s->max_model_len)
+		return OK;
+	return refuse(no, "input_tokens",
+		"This model's maximum context length is %u tokens. However, your prompt of %zu bytes has at least "
+		"%zu tokens. Please reduce the length of the input prompt.", s->max_model_len, bytes, least);
+}
+
 static void truncate_prompt(struct token_buf *prompt, const struct openai_sampling *p, const struct serving *s)
 {
 	int64_t wanted = p->max_tokens > 0 ? p->max_tokens : 1;

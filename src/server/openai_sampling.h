@@ -47,6 +47,10 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 	const struct http_request *r, struct refusal *no);
 void openai_sampling_deinit(struct openai_sampling *p);
 
+/* Refuses a text that exceeds the context even if every token were the longest: a check before the work of
+ * tokenizing it. */
+enum status openai_check_text(const struct serving *s, size_t bytes, struct refusal *no);
+
 /* Cuts a prompt as truncate_prompt_tokens says, then checks it and the budget against the context:
  * *max_tokens is what the engine may generate, at least 1. */
 enum status openai_sampling_budget(uint32_t *max_tokens, struct token_buf *prompt,

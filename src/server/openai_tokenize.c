@@ -34,7 +34,7 @@ static enum status tokenize(struct token_buf *ids, bool *strings, struct serving
 	TRY(openai_check_model(s, body, no));
 	TRY(field_bool(strings, body, "return_token_strs", no));
 	if (field_get(body, "messages"))
-		return chat_prompt_make(ids, NULL, s, body, no);
+		return chat_prompt_make(ids, s, body, no);
 	return tokenize_text(ids, s, body, no);
 }
 

@@ -106,6 +106,17 @@ static enum status choose_eos(struct serving *s, struct error *err)
 		"tokenizer_config.json", err);
 }
 
+static size_t longest_token(const struct tokenizer *tok)
+{
+	size_t longest = 1, len;
+
+	for (int32_t id = 0; id < tokenizer_n_ids(tok); id++) {
+		if (tokenizer_token_bytes(tok, id, &len) && len > longest)
+			longest = len;
+	}
+	return longest;
+}
+
 static enum status open_engine(struct serving *s, struct error *err)
 {
 	struct engine_options options = s->o->engine;
@@ -118,6 +129,7 @@ static enum status open_engine(struct serving *s, struct error *err)
 	s->vocab = engine_config(s->engine)->vocab_size;
 	s->n_ids = options.n_ids < s->vocab ? options.n_ids : s->vocab;
 	s->max_model_len = engine_max_model_len(s->engine);
+	s->max_token_bytes = longest_token(s->tok);
 	return choose_eos(s, err);
 }
 

@@ -32,6 +32,7 @@ struct serving {
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */
 	uint32_t max_model_len;
+	size_t max_token_bytes; /* of the longest token: longer texts cannot fit the context */
 	struct sampling_defaults defaults;
 	struct metrics metrics;
 	struct engine_stats last_stats;

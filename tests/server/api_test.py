@@ -61,6 +61,13 @@ class Keys(Case):
                 self.assertEqual(s.ask(method, path).status, 401, path)
 
 
+    def test_environment(self):
+        with scripted(env={"VLLM_API_KEY": "four"}) as s:
+            self.assertEqual(s.ask("GET", "/v1/models").status, 401)
+            self.assertEqual(s.ask("GET", "/v1/models", headers={"Authorization": "Bearer four"}).status, 200)
+            self.assertNotIn("four", s.text())
+
+
 class Origins(Case):
     ASK = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST",
            "Access-Control-Request-Headers": "x-one"}

@@ -184,6 +184,10 @@ class Refusals(Case):
             for ids, more in (([5] * 20, {"max_tokens": 1}), ([5] * 18, {"max_tokens": 3}), ([5] * 5000, {})):
                 self.refused(s.complete(ids, **more), 400, "maximum context length", "input_tokens")
             self.assertEqual(s.complete([5] * 18, max_tokens=2).status, 200)
+            for answer in (s.complete("x" * 3000000), s.chat("x" * 3000000), s.complete(["x", "x" * 3000000])):
+                self.refused(answer, 400, "maximum context length", "input_tokens")
+            answer = s.complete("fathom " * 1000, truncate_prompt_tokens=5, max_tokens=1).json
+            self.assertEqual(answer["usage"]["prompt_tokens"], 5)
 
 
 class Real(Case):

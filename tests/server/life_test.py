@@ -1,8 +1,11 @@
 """fathom serve as a process: its flags, its start, its end."""
+import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -87,6 +90,24 @@ class Sockets(Case):
                 sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200 OK"))
                 sock.close()
+
+
+class Tls(Case):
+    def test_https(self):
+        if not shutil.which("openssl"):
+            self.skipTest("no openssl program to make a certificate with")
+        with tempfile.TemporaryDirectory() as folder:
+            key, cert = os.path.join(folder, "key"), os.path.join(folder, "cert")
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days",
+                            "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True,
+                           capture_output=True)
+            with scripted(say("one two"), args=["--ssl-keyfile", key, "--ssl-certfile", cert]) as s:
+                self.assertIn("https://", s.text())
+                trust = ssl.create_default_context(cafile=cert)
+                connection = http.client.HTTPSConnection("localhost", s.port, context=trust, timeout=30)
+                connection.request("POST", "/v1/completions", '{"prompt":"x"}', JSON)
+                self.assertEqual(json.loads(connection.getresponse().read())["choices"][0]["text"], "one two")
+                connection.close()
 
 
 class End(Case):

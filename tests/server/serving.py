@@ -59,10 +59,10 @@ class Answer:
 
 
 class Server:
-    def __init__(self, program, model, args):
+    def __init__(self, program, model, args, env=None):
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen([program, "serve", model, "--port", "0", "--threads", "1", "--no-pin", *args],
-                                        stdout=subprocess.DEVNULL, stderr=self.log)
+                                        stdout=subprocess.DEVNULL, stderr=self.log, env={**os.environ, **(env or {})})
         self.port = None
         end = time.monotonic() + 60
         while "Application startup complete." not in self.text():
@@ -131,10 +131,10 @@ def scripted_model(rules, **script):
 
 
 @contextlib.contextmanager
-def scripted(*rules, args=(), **script):
+def scripted(*rules, args=(), env=None, **script):
     """A server that answers by rules (scripted_engine.c); it must end well."""
     with scripted_model(list(rules), **script) as model:
-        server = Server(SCRIPTED, model, ["--served-model-name", "demo", "second", *args])
+        server = Server(SCRIPTED, model, ["--served-model-name", "demo", "second", *args], env)
         with server.log:
             try:
                 yield server

@@ -42,6 +42,12 @@ class Completions(Case):
             counts = [e["usage"]["completion_tokens"] for e in events]
             self.assertEqual(counts, sorted(counts))
             self.assertGreater(counts[0], 0)
+            events = s.complete(["hi", "ho ho"], stream=True,
+                                stream_options={"include_usage": True, "continuous_usage_stats": True}).events()
+            for i, prompt in enumerate(("hi", "ho ho")):
+                usage = [e["usage"] for e in events if e["choices"] and e["choices"][0]["index"] == i]
+                self.assertEqual({u["prompt_tokens"] for u in usage}, {len(ids_of(prompt)) + 1})
+                self.assertEqual(usage[-1]["completion_tokens"], len(ids_of("one two three")) + 1)
         with scripted(say("x"), args=["--enable-force-include-usage"]) as s:
             self.assertIn("usage", s.complete("hi", stream=True).events()[-1])
 
