@@ -24,7 +24,7 @@ static const struct opt http_opts[] = {
 		.help = "Clients must show one of these keys. May be given several times (default: the environment's "
 			"VLLM_API_KEY, or no key)." },
 	{ .name = "api-key-scope", .type = OPT_CHOICE, .choices = "all|v1", AT(api_key_scope),
-		.help = "What needs a key: all but /health and /ping (default), or paths below /v1 alone, as in "
+		.help = "What needs a key: all but /, /health and /ping (default), or paths below /v1 alone, as in "
 			"vLLM." },
 	{ TEXT("ssl-certfile", "FILE"), AT(ssl_certfile), .help = "Serve HTTPS with this certificate (PEM)." },
 	{ TEXT("ssl-keyfile", "FILE"), AT(ssl_keyfile),
@@ -195,7 +195,7 @@ const struct opt_table serve_table = {
 	.summary = "Serve a model over the OpenAI HTTP API",
 	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and 200 from\n"
 		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/models,\n"
-		   "/tokenize, /detokenize, /health, /ping, /version, /load, /metrics.\n",
+		   "/tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a chat page at /.\n",
 	.min_args = 1,
 	.max_args = 1,
 	.opts = http_opts,

@@ -14,7 +14,7 @@
 #include "server/serving_int.h"
 
 #define JSON_TYPE "application/json"
-#define MAX_HEADERS 10
+#define MAX_HEADERS 16
 
 static bool usable_id(const char *id)
 {
@@ -132,12 +132,13 @@ static void count(struct call *c, unsigned status)
 		(double)(clock_ns() - c->began_ns) * 1e-9);
 }
 
-void call_body(struct call *c, unsigned status, const char *content_type, const void *body, size_t len)
+void call_headers(struct call *c, unsigned status, const struct http_header *headers, size_t n,
+	const void *body, size_t len)
 {
 	struct headers h = { .n = 0 };
 
-	if (content_type)
-		add_header(&h, "Content-Type", content_type);
+	for (size_t i = 0; i < n; i++)
+		add_header(&h, headers[i].name, headers[i].value);
 	if (status == 429)
 		add_header(&h, "Retry-After", "1");
 	if (status == 401)
@@ -147,6 +148,13 @@ void call_body(struct call *c, unsigned status, const char *content_type, const 
 	count(c, status);
 	http_respond(c->r, status, h.list, h.n, body, len);
 	free(c);
+}
+
+void call_body(struct call *c, unsigned status, const char *content_type, const void *body, size_t len)
+{
+	const struct http_header header = { "Content-Type", content_type };
+
+	call_headers(c, status, &header, content_type != NULL, body, len);
 }
 
 void call_json(struct call *c, struct buf *body)

@@ -29,6 +29,9 @@ struct call *call_create(struct serving *s, struct http_request *r);
 /* status 200 and JSON; `body` is emptied. */
 void call_json(struct call *c, struct buf *body);
 void call_body(struct call *c, unsigned status, const char *content_type, const void *body, size_t len);
+/* With the headers of this answer alone, at most eight. */
+void call_headers(struct call *c, unsigned status, const struct http_header *headers, size_t n,
+	const void *body, size_t len);
 void call_refuse(struct call *c, const struct refusal *no);
 void call_unauthorized(struct call *c);
 /* Answer to a preflight of another origin. */

@@ -14,6 +14,7 @@ static const struct route {
 	void (*handle)(struct call *c);
 	bool open; /* without a key */
 } routes[] = {
+	{ "GET", "/", handle_page, true },
 	{ "GET", "/health", handle_health, true },
 	{ "GET", "/ping", handle_health, true },
 	{ "POST", "/ping", handle_health, true },

@@ -37,7 +37,7 @@ struct serving_options {
 	struct http_tls_config tls; /* used when cert_file is set */
 	const char *const *api_keys;
 	size_t n_api_keys;
-	bool protect_v1_only; /* as vLLM: keys guard paths below /v1 only; otherwise all but /health, /ping */
+	bool protect_v1_only; /* as vLLM: keys guard paths below /v1 only; otherwise all but /, /health, /ping */
 	const json_t *allowed_origins; /* lists of strings; NULL: no cross-origin headers */
 	const json_t *allowed_methods, *allowed_headers;
 	bool allow_credentials;

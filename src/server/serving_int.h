@@ -58,6 +58,7 @@ void handle_version(struct call *c);
 void handle_load(struct call *c);
 void handle_metrics(struct call *c);
 void handle_models(struct call *c);
+void handle_page(struct call *c);
 void handle_completions(struct call *c);
 void handle_chat(struct call *c);
 void handle_tokenize(struct call *c);
