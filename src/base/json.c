@@ -154,6 +154,8 @@ enum status json_get_int(int64_t *out, json_t *obj, const char *what, const char
 	if (!json_is_integer(v))
 		return wrong_type(v, what, key, "an integer", err);
 	n = json_integer_value(v);
+	if (n != min && min == max)
+		return error_set(err, E_FORMAT, "%s: %s: found %" PRId64 ", expected %" PRId64, what, key, n, min);
 	if (n < min || n > max)
 		return error_set(err, E_FORMAT,
 			"%s: %s: found %" PRId64 ", expected %" PRId64 " to %" PRId64, what, key, n, min,

@@ -172,7 +172,7 @@ static bool is_choice(const char *choices, const char *text)
 static enum status parse_list(struct opt_sizes *list, const struct opt *o, const char *text,
 	struct error *err)
 {
-	while (*text) {
+	do {
 		size_t n = strcspn(text, ",");
 		char item[48];
 		double v;
@@ -186,8 +186,8 @@ static enum status parse_list(struct opt_sizes *list, const struct opt *o, const
 		item[n] = 0;
 		TRY(parse_number(&v, o, item, true, err));
 		list->v[list->n++] = (int64_t)v;
-		text += n + (text[n] == ',');
-	}
+		text += n;
+	} while (*text++ == ',');
 	return OK;
 }
 

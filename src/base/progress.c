@@ -55,7 +55,7 @@ void progress_update(struct progress *p, uint64_t done)
 	if (!p->on)
 		return;
 	now = clock_ns();
-	if (now - p->begin_ns < SILENT_NS || (p->drawn && now - p->drawn_ns < REDRAW_NS))
+	if (now - p->begin_ns < SILENT_NS || (p->drawn && now < p->drawn_ns + REDRAW_NS))
 		return;
 	p->drawn = true;
 	p->drawn_ns = now;

@@ -97,28 +97,18 @@ int cli_out_exit(struct buf *b)
 
 enum status cli_read_line(struct buf *line, bool *got, struct error *err)
 {
-	static char *text;
-	static size_t cap;
-	ssize_t n;
+	int c;
 
 	buf_reset(line);
 	errno = 0;
-	n = getline(&text, &cap, stdin);
-	if (n < 0) {
-		int e = errno;
-
-		free(text);
-		text = NULL;
-		cap = 0;
-		if (ferror(stdin))
-			return error_set(err, E_IO, "stdin: %s", strerror(e));
-		*got = false;
-		return OK;
+	while ((c = getc_unlocked(stdin)) != EOF && c != '\n') {
+		if (line->len == CLI_MAX_INPUT_BYTES)
+			return error_set(err, E_LIMIT, "stdin: a line of more than %zu bytes", CLI_MAX_INPUT_BYTES);
+		buf_putc(line, (char)c);
 	}
-	if (n && text[n - 1] == '\n')
-		n--;
-	buf_append(line, text, (size_t)n);
-	*got = true;
+	if (ferror(stdin))
+		return error_set(err, E_IO, "stdin: %s", strerror(errno));
+	*got = c != EOF || line->len > 0;
 	return OK;
 }
 

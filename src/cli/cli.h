@@ -45,7 +45,9 @@ enum status cli_out(struct buf *b, struct error *err);
 /* The same, then the exit code. */
 int cli_out_exit(struct buf *b);
 
-/* Reads one line of any length without its newline; *got false at the end of the stream. */
+#define CLI_MAX_INPUT_BYTES ((size_t)64 << 20) /* of a prompt or a line: beyond any context */
+
+/* Reads one line without its newline, CLI_MAX_INPUT_BYTES at most; *got false at the end of the stream. */
 enum status cli_read_line(struct buf *line, bool *got, struct error *err);
 /* Reads stdin to its end, at most max_bytes. */
 enum status cli_read_all(struct buf *text, size_t max_bytes, struct error *err);

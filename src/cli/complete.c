@@ -199,7 +199,7 @@ static enum status run(const struct values *v, const char *dir, const char *prom
 	if (prompt)
 		buf_puts(&text, prompt);
 	else
-		TRY_GOTO(out, cli_read_all(&text, TOKENIZER_MAX_TEXT_BYTES, err));
+		TRY_GOTO(out, cli_read_all(&text, CLI_MAX_INPUT_BYTES, err));
 	TRY_GOTO(out, cli_utf8_check(text.data, text.len, prompt ? "PROMPT" : "stdin", err));
 	TRY_GOTO(out, prompter_open(&s.prompter, dir, NULL, err));
 	c.add_bos = v->add_bos < 0 ? tokenizer_config_of(s.prompter.tok)->add_bos : v->add_bos;

@@ -104,6 +104,8 @@ enum status conversation(struct talk *t, const char *system, struct error *err)
 	enum status st = OK;
 
 	use_utf8();
+	buf_puts(&text, "/help shows the commands, Ctrl-D ends\n");
+	TRY(cli_out(&text, err));
 	rl_readline_name = (char *)(uintptr_t) "fathom";
 	using_history();
 	while (!done && st == OK && read_message(&text)) {

@@ -73,7 +73,7 @@ static enum status read_text(struct buf *out, int fd, const char *path, struct e
 static enum status compile_file(struct prompter *p, struct error *err)
 {
 	struct buf source = { 0 };
-	int fd = open(p->template_path, O_RDONLY | O_CLOEXEC);
+	int fd = open(p->template_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	enum status st;
 
 	if (fd < 0)

@@ -55,7 +55,7 @@ static enum status read_prompt(struct buf *text, const char *arg, struct error *
 		buf_puts(text, arg);
 		return cli_utf8_check(text->data, text->len, "PROMPT", err);
 	}
-	TRY(cli_read_all(text, TOKENIZER_MAX_TEXT_BYTES, err));
+	TRY(cli_read_all(text, CLI_MAX_INPUT_BYTES, err));
 	TRY(cli_utf8_check(text->data, text->len, "stdin", err));
 	if (text->len && text->data[text->len - 1] == '\n')
 		text->data[--text->len] = 0;
@@ -130,6 +130,12 @@ int cmd_run(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
+	if (v.raw && (v.system || v.chat_template || v.thinking || v.show_thinking >= 0)) {
+		opt_result_deinit(&words);
+		error_set(&err, E_INVAL, "--raw: expected no --system, --chat-template, --thinking or "
+			"--show-thinking beside it");
+		return cli_usage_error(&err);
+	}
 	rc = run(&v, words.args[0], words.n_args > 1 ? words.args[1] : NULL, &err) == OK ? CLI_OK :
 		cli_fail(&err);
 	opt_result_deinit(&words);

@@ -192,9 +192,9 @@ const struct opt_table serve_table = {
 	.command = "serve",
 	.arguments = "MODEL",
 	.summary = "Serve a model over the OpenAI HTTP API",
-	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and HTTP 200 of "
-		   "/health\nsay that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/models, "
-		   "/tokenize,\n/detokenize, /health, /ping, /version, /load, /metrics.\n",
+	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and 200 from\n"
+		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/models,\n"
+		   "/tokenize, /detokenize, /health, /ping, /version, /load, /metrics.\n",
 	.min_args = 1,
 	.max_args = 1,
 	.opts = http_opts,

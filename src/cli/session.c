@@ -30,7 +30,7 @@ static const struct opt sampling_opts[] = {
 		.help = "Sample among tokens at least this likely relative to the likeliest." },
 	{ .name = "repetition-penalty", .type = OPT_DOUBLE, .value = "R", .min = 0, .max = 100, .above = true,
 		.offset = offsetof(struct session_values, repetition_penalty),
-		.help = "Divide the logits of tokens that prompt or answer have by this (default 1: no)." },
+		.help = "Divide the logits of tokens that prompt or answer have by this (default: generation_config.json's, then 1)." },
 	{ .name = "frequency-penalty", .type = OPT_DOUBLE, .value = "F", .min = -2, .max = 2,
 		.offset = offsetof(struct session_values, frequency_penalty),
 		.help = "Subtract this for each time that the answer has a token (default 0)." },
@@ -66,7 +66,7 @@ struct session_values session_defaults(void)
 		.top_k = NO_TOP_K,
 		.seed = -1,
 		.max_tokens = -1,
-		.repetition_penalty = 1,
+		.repetition_penalty = NAN,
 	};
 }
 
@@ -141,7 +141,7 @@ enum status session_open(struct session *s, const char *dir, const struct sessio
 	s->progress = v->machine.progress;
 	s->max_tokens = v->max_tokens < 0 ? UINT32_MAX : (uint32_t)v->max_tokens;
 	s->rules = (struct logits_rules){
-		.repetition_penalty = v->repetition_penalty,
+		.repetition_penalty = first_given(v->repetition_penalty, g.repetition_penalty, 1),
 		.frequency_penalty = v->frequency_penalty,
 		.presence_penalty = v->presence_penalty,
 		.min_tokens = (uint32_t)v->min_tokens,

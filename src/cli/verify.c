@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -16,6 +17,7 @@ struct values {
 	struct machine_values machine; /* first */
 	double limit;
 	double mtp_limit; /* negative: not given */
+	int routes;       /* 1, 0 or -1: if there is a file */
 	bool decode;
 	bool layers;
 	bool digest;
@@ -25,11 +27,14 @@ struct values {
 static const struct opt opts[] = {
 	{ .name = "limit", .type = OPT_DOUBLE, .value = "X", .min = 0, .max = 1e6,
 		.offset = offsetof(struct values, limit),
-		.help = "Largest median rms error of a position's logits, over positions whose routing "
-			"margin is at least 0.02 (default 0.035)." },
+		.help = "Largest median rms error of a position's logits; with free routing over positions "
+			"whose routing margin is at least 0.02 (default 0.035)." },
 	{ .name = "mtp-limit", .type = OPT_DOUBLE, .value = "X", .min = 0, .max = 1e6,
 		.offset = offsetof(struct values, mtp_limit),
 		.help = "The same for MTP logits (default: as --limit)." },
+	{ .name = "routes", .type = OPT_TRISTATE, .offset = offsetof(struct values, routes),
+		.help = "Compute prompts with the experts that routes.safetensors beside GOLDEN names, or let "
+			"the model choose (default: use the file if there is one)." },
 	{ .name = "decode", .type = OPT_SWITCH, .offset = offsetof(struct values, decode),
 		.help = "Compute prompts as generated tokens are: attention in absorbed form." },
 	{ .name = "layers", .type = OPT_SWITCH, .offset = offsetof(struct values, layers),
@@ -50,7 +55,13 @@ const struct opt_table verify_table = {
 	.details = "GOLDEN is a safetensors file of reference logits (default MODEL/golden.safetensors).\n"
 		   "Fails when the median of all prompts or of their MTP logits exceeds the limit, the 90th\n"
 		   "percentile five times the limit, or a greedy token or MTP draft with a clear margin "
-		   "differs.\n",
+		   "differs.\n"
+		   "\n"
+		   "A token between two experts takes either one under any rounding and drags the tokens after it.\n"
+		   "With routes.safetensors prompts take the reference's experts: all positions count, the 90th\n"
+		   "percentile may be twice and the maximum five times the limit, and where a router would have\n"
+		   "chosen otherwise its margin must be below 0.02. Greedy tokens and drafts always choose freely.\n"
+		   "tools/golden_routes.py writes the file.\n",
 	.min_args = 1,
 	.max_args = 2,
 	.opts = opts,
@@ -116,10 +127,23 @@ static enum status print(const struct verify_report *rep, const struct verify_re
 	return st;
 }
 
+/* Loads the routes file if there is one, or if one is asked for. */
+static enum status load_routes(struct golden *g, struct buf *path, const struct values *v,
+	const char *golden_path, const struct model_config *config, struct error *err)
+{
+	if (v->routes == 0)
+		return OK;
+	routes_path(path, golden_path);
+	if (v->routes < 0 && access(path->data, F_OK) != 0)
+		return OK;
+	return golden_load_routes(g, path->data, config, err);
+}
+
 static enum status verify(const struct values *v, const char *dir, const char *path, struct error *err)
 {
 	struct verify_result results[CPU_ISA_COUNT] = { 0 };
 	struct golden g = { 0 };
+	struct buf routes = { 0 };
 	struct verify_report rep = { .model = dir, .path = path,
 		.limits = { v->limit, v->mtp_limit < 0 ? v->limit : v->mtp_limit }, .digest = v->digest,
 		.golden = &g };
@@ -129,6 +153,8 @@ static enum status verify(const struct values *v, const char *dir, const char *p
 
 	TRY_GOTO(out, config_load(&config, dir, err));
 	TRY_GOTO(out, golden_load(&g, path, &config, err));
+	TRY_GOTO(out, load_routes(&g, &routes, v, path, &config, err));
+	rep.routes = g.routes ? routes.data : NULL;
 	TRY_GOTO(out, run_tiers(results, &n, v, dir, &g, err));
 	TRY_GOTO(out, print(&rep, results, n, v->json, err));
 	for (uint32_t i = 0; i < n && st == OK; i++) {
@@ -139,13 +165,14 @@ out:
 	for (uint32_t i = 0; i < n; i++)
 		verify_result_deinit(&results[i]);
 	golden_deinit(&g);
+	buf_deinit(&routes);
 	return st;
 }
 
 int cmd_verify(int argc, char **argv)
 {
 	struct values v = { .machine = machine_defaults(), .limit = DEFAULT_LIMIT,
-		.mtp_limit = -1 };
+		.mtp_limit = -1, .routes = -1 };
 	struct buf path = { 0 };
 	struct opt_result words;
 	struct error err;

@@ -158,6 +158,8 @@ void golden_deinit(struct golden *g)
 		free(p->margin);
 		free(p->mtp_logits);
 		free(p->mtp_margin);
+		free(p->experts);
+		free(p->mtp_experts);
 	}
 	free(g->residual);
 	free(g->greedy);

@@ -47,7 +47,8 @@ struct check {
 	float *hidden;         /* [hidden] normed state of the last prompt's last token */
 	int32_t next;          /* likeliest token after the last prompt */
 	double *layer_errors;  /* [layers, n of the traced prompt] or NULL */
-	uint32_t trace_at;     /* position of the running chunk's first token */
+	const struct golden_prompt *prompt; /* the running one */
+	uint32_t chunk_at;     /* position of the running chunk's first token */
 	uint64_t hash_main, hash_mtp, hash_greedy;
 	struct progress bar;
 	uint64_t done; /* tokens */
@@ -145,7 +146,7 @@ static void trace(void *arg, uint32_t layer, const float *residual, uint32_t n_t
 
 	for (uint32_t t = 0; t < n_tokens; t++) {
 		const float *got = residual + (size_t)t * hidden;
-		const float *want = c->g->residual + ((size_t)layer * n + c->trace_at + t) * hidden;
+		const float *want = c->g->residual + ((size_t)layer * n + c->chunk_at + t) * hidden;
 		double diff = 0, size = 0;
 
 		for (uint32_t i = 0; i < hidden; i++) {
@@ -154,7 +155,7 @@ static void trace(void *arg, uint32_t layer, const float *residual, uint32_t n_t
 			diff += d * d;
 			size += (double)want[i] * want[i];
 		}
-		c->layer_errors[(size_t)layer * n + c->trace_at + t] = finite_or_inf(sqrt(diff / size));
+		c->layer_errors[(size_t)layer * n + c->chunk_at + t] = finite_or_inf(sqrt(diff / size));
 	}
 }
 
@@ -170,9 +171,31 @@ static enum status fill_batch(struct check *c, const int32_t *ids, uint32_t pos0
 		c->table.blocks, c->table.n_blocks, n, err);
 }
 
-static bool is_clear(const float *margin, uint32_t i)
+/* The experts that the routes file gives to a token of the running chunk. */
+static const int32_t *given_experts(void *arg, uint32_t layer, uint32_t token)
 {
-	return !margin || margin[i] >= VERIFY_MARGIN;
+	const struct check *c = arg;
+	const struct model_config *config = &c->rt->weights->config;
+	size_t k = config->num_experts_per_tok, row = c->chunk_at + token;
+
+	if (layer == config->num_hidden_layers)
+		return c->prompt->mtp_experts ? c->prompt->mtp_experts + row * k : NULL;
+	row += (size_t)(layer - config->first_k_dense_replace) * c->prompt->n;
+	return c->prompt->experts + row * k;
+}
+
+static bool is_clear(const struct check *c, const float *margin, uint32_t i)
+{
+	return c->g->routes || !margin || margin[i] >= VERIFY_MARGIN;
+}
+
+/* margin is negative where the row's own choice was another one. */
+static void add_routes(struct route_stats *s, float margin)
+{
+	s->rows++;
+	s->differ += margin < 0;
+	if (-margin > s->margin)
+		s->margin = -margin;
 }
 
 /* The MTP slots whose state was just computed and whose next token the prompt has. */
@@ -184,6 +207,7 @@ static enum status mtp_chunk(struct check *c, const struct golden_prompt *p, uin
 
 	if (n == 0)
 		return OK;
+	c->chunk_at = pos0;
 	TRY(fill_batch(c, p->ids + pos0 + 1, pos0, n, c->o->decode, err));
 	TRY(model_mtp_forward(c->rt->model, c->rt->batch, hidden, &out, err));
 	for (uint32_t i = 0; i < n; i++) {
@@ -191,7 +215,9 @@ static enum status mtp_chunk(struct check *c, const struct golden_prompt *p, uin
 
 		if (p->mtp_logits)
 			add_row(&c->mtp, got, p->mtp_logits + (size_t)(pos0 + i) * vocab, vocab,
-				is_clear(p->mtp_margin, pos0 + i));
+				is_clear(c, p->mtp_margin, pos0 + i));
+		if (p->mtp_experts)
+			add_routes(&c->r->mtp_routes, out.margin[i]);
 		c->hash_mtp = fnv(c->hash_mtp, got, sizeof(float) * vocab);
 	}
 	return OK;
@@ -204,14 +230,16 @@ static enum status main_chunk(struct check *c, const struct golden_prompt *p, ui
 	uint32_t vocab = config->vocab_size;
 	struct model_output out;
 
-	c->trace_at = pos0;
+	c->chunk_at = pos0;
 	TRY(fill_batch(c, p->ids + pos0, pos0, n, c->o->decode, err));
 	TRY(model_forward(c->rt->model, c->rt->batch, &out, err));
 	for (uint32_t i = 0; i < n; i++) {
 		const float *got = out.logits + i * out.logits_stride;
 
 		add_row(&c->main, got, p->logits + (size_t)(pos0 + i) * vocab, vocab,
-			is_clear(p->margin, pos0 + i));
+			is_clear(c, p->margin, pos0 + i));
+		if (p->experts)
+			add_routes(&c->r->routes, out.margin[i]);
 		c->hash_main = fnv(c->hash_main, got, sizeof(float) * vocab);
 	}
 	if (pos0 + n == p->n) {
@@ -237,7 +265,7 @@ static enum status run_greedy(struct check *c, double error, struct error *err)
 	const struct golden_prompt *p = &g->prompts[VERIFY_TRACED];
 	struct verify_result *r = c->r;
 	uint32_t vocab = c->rt->weights->config.vocab_size;
-	bool clear = is_clear(p->margin, p->n - 1);
+	bool clear = is_clear(c, p->margin, p->n - 1);
 	struct model_output out;
 	int32_t id = c->next;
 
@@ -310,11 +338,15 @@ static enum status run_prompt(struct check *c, uint32_t i, struct error *err)
 	bool traced = i == VERIFY_TRACED;
 
 	kv_table_shrink(&c->table, c->rt->pool, 0);
+	c->prompt = p;
 	if (traced && c->layer_errors)
 		model_set_trace(c->rt->model, trace, c);
+	if (c->g->routes)
+		model_set_routes(c->rt->model, given_experts, c);
 	for (uint32_t at = 0; at < p->n; at += chunk)
 		TRY(main_chunk(c, p, at, p->n - at < chunk ? p->n - at : chunk, err));
 	model_set_trace(c->rt->model, NULL, NULL);
+	model_set_routes(c->rt->model, NULL, NULL);
 	c->r->main[i] = summarize(&c->main, main0);
 	c->r->mtp[i] = summarize(&c->mtp, mtp0);
 	if (!traced)
@@ -339,7 +371,7 @@ static void summarize_layers(struct check *c)
 		uint32_t n = 0;
 
 		for (uint32_t t = 0; t < p->n; t++) {
-			if (is_clear(p->margin, t))
+			if (is_clear(c, p->margin, t))
 				v[n++] = c->layer_errors[(size_t)l * p->n + t];
 		}
 		qsort(v, n, sizeof(*v), by_value);

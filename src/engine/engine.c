@@ -181,16 +181,13 @@ static void submit(struct engine *e, struct engine_job *job)
 		.cache_salt_bytes = job->r.cache_salt ? strlen(job->r.cache_salt) : 0,
 		.prompt_rows = job->r.n_prompt_logprobs >= 0,
 	};
-	struct error err; /* says something after success too */
 
 	job->live_at = e->n_live;
 	e->live[e->n_live++] = job;
-	if (sched_submit(e->sched, &r, &job->slot, &err) != OK) {
-		job->error = err;
+	if (sched_submit(e->sched, &r, &job->slot, &job->error) != OK)
 		engine_finish_job(e, job, ENGINE_ERROR);
-	} else {
+	else
 		e->job_of[job->slot] = job;
-	}
 }
 
 static void cancel_marked(struct engine *e)
@@ -216,8 +213,9 @@ static bool obey(struct engine *e)
 		any = true;
 		switch (c.type) {
 		case COMMAND_SUBMIT:
-			submit(e, c.job);
+			/* Before: one that is refused may be gone after. */
 			cancel |= atomic_load_explicit(&c.job->cancelled, memory_order_relaxed);
+			submit(e, c.job);
 			break;
 		case COMMAND_CANCEL:
 			cancel = true;
@@ -339,7 +337,10 @@ static enum status open_all(struct engine *e, struct error *err)
 
 	r.max_outputs = r.max_seqs + MAX_PROMPT_ROWS < r.max_batch_tokens ? r.max_seqs + MAX_PROMPT_ROWS :
 		r.max_batch_tokens;
-	TRY(runtime_open(&e->rt, e->dir, &r, err));
+	if (e->o.random)
+		TRY(runtime_open_random(&e->rt, e->o.random, e->o.random_format, e->o.random_seed, &r, err));
+	else
+		TRY(runtime_open(&e->rt, e->dir, &r, err));
 	vocab = e->rt.weights->config.vocab_size;
 	e->n_ids = e->o.n_ids && e->o.n_ids < vocab ? e->o.n_ids : vocab;
 	TRY(open_scheduler(e, err));

@@ -90,6 +90,9 @@ struct engine_options {
 	uint32_t max_jobs;          /* submitted and not yet seen finished by the client */
 	uint32_t max_queued_reqs;   /* 0: no bound */
 	uint64_t max_queued_tokens;
+	const struct model_config *random; /* not NULL: random weights of this shape, for benchmarks */
+	enum weight_format random_format;
+	uint64_t random_seed;
 	uint32_t n_ids;             /* that may be sampled: the tokenizer's; 0: the whole vocabulary */
 	void (*wake)(void *arg);    /* from the engine's thread; must not block */
 	void *wake_arg;
@@ -97,7 +100,7 @@ struct engine_options {
 
 struct engine_options engine_options_default(void);
 
-/* Returns when the model is loaded and the thread waits for jobs. */
+/* Returns when the model is loaded and the thread waits for jobs. `dir` may be NULL with options->random. */
 enum status engine_create(struct engine **out, const char *dir, const struct engine_options *options,
 	struct error *err);
 /* Cancels what is left, ends the thread, frees everything but the jobs. */

@@ -17,6 +17,7 @@ struct choice {
 	uint32_t n_slices;
 	struct model_output out;
 	uint32_t n_outputs;
+	uint32_t vocab; /* log probabilities are over all of it, padding included */
 };
 
 static const float *row_of(const struct choice *c, uint32_t output)
@@ -34,7 +35,7 @@ static void prompt_logprobs(const struct choice *c, const struct sched_slice *s,
 
 		if (at < job->r.n_prompt)
 			logits_logprobs(&job->prompt_own[at], job->prompt_top + (size_t)at * n_top, n_top,
-				row_of(c, s->output0 + i), c->e->n_ids, job->r.prompt[at]);
+				row_of(c, s->output0 + i), c->vocab, job->r.prompt[at]);
 	}
 }
 
@@ -56,7 +57,7 @@ static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, 
 	row = logits_apply(with->work, &job->r.rules, raw, n, info.ids, info.n_prompt, info.n_known);
 	id = sampler_choose(with->sampler, &job->r.sampling, row, n, info.n_known);
 	if (id >= 0 && job->own)
-		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, n, id);
+		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, c->vocab, id);
 	return id;
 }
 
@@ -185,7 +186,7 @@ static void add_stat(struct engine *e, int stat, uint64_t n)
 bool engine_step(struct engine *e)
 {
 	uint64_t begin = clock_ns(), forward;
-	struct choice c = { .e = e };
+	struct choice c = { .e = e, .vocab = e->rt.weights->config.vocab_size };
 	struct error err;
 	enum status st;
 

@@ -13,7 +13,7 @@
 
 static enum status resolve(struct http_client *c, struct error *err)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
 	int rc = getaddrinfo(c->origin.host, c->origin.port, &hints, &c->addresses);
 
 	if (rc != 0)

@@ -15,7 +15,7 @@ struct http_client {
 	char *unix_path;
 	struct addrinfo *addresses;
 	struct http_link *links; /* all that are open */
-	struct http_link *idle;  /* the one used last first */
+	struct http_link *idle;	 /* the one used last first */
 	struct http_call *calls;
 	struct http_client_stats stats;
 };

@@ -1,9 +1,10 @@
 /*
- * A connection of the server: from the accept through its requests, one after the other, to its end.
+ * A connection of the server: from the accept through its requests, one after the other, to its
+ * end.
  *
- * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses, and a timer
- * asks the kernel whether the peer is still there. Memory is freed from the top of the loop alone, so a
- * connection may die under any call.
+ * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses, and a
+ * timer asks the kernel whether the peer is still there. Memory is freed from the top of the loop
+ * alone, so a connection may die under any call.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -23,7 +24,8 @@
 
 static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/* --- time -------------------------------------------------------------------------------------------- */
+/* --- time
+ * -------------------------------------------------------------------------------------------- */
 
 /* When something must have happened; 0: there is no hurry. */
 static uint64_t due(const struct http_conn *c)
@@ -67,7 +69,8 @@ static void enter(struct http_conn *c, enum http_conn_state state)
 	set_timer(c);
 }
 
-/* --- the end ----------------------------------------------------------------------------------------- */
+/* --- the end
+ * ----------------------------------------------------------------------------------------- */
 
 static void free_conn(void *arg)
 {
@@ -120,8 +123,8 @@ void http_conn_kill(struct http_conn *c, enum http_close_reason reason)
 		e->on_close(e->close_arg, reason);
 }
 
-/* Everything is sent: our side ends, and what still comes is read away for a moment, because a socket
- * closed with unread bytes resets the connection and takes the answer with it. */
+/* Everything is sent: our side ends, and what still comes is read away for a moment, because a
+ * socket closed with unread bytes resets the connection and takes the answer with it. */
 static void end_our_side(struct http_conn *c)
 {
 	if (c->peer_end) {
@@ -160,7 +163,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	struct http_server *s = c->server;
 	struct http_exchange *e = detach(c);
 	struct http_header type = {"Content-Type", "text/plain; charset=utf-8"};
-	struct buf *out = http_loop_scratch(s->loop), body = {0};
+	struct buf *out, body = {0};
 
 	log_debug("http", "%s refused %u: %s", c->peer, status, why);
 	if (s->config.refusal) {
@@ -169,6 +172,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	} else {
 		buf_printf(&body, "%s\n", why);
 	}
+	out = http_loop_scratch(s->loop);
 	http_head_put(s, out, status, &type, 1);
 	buf_printf(out, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
 	if (!e || !e->message.method || strcmp(e->message.method, "HEAD") != 0)
@@ -180,7 +184,8 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	begin_close(c);
 }
 
-/* --- reading ----------------------------------------------------------------------------------------- */
+/* --- reading
+ * ----------------------------------------------------------------------------------------- */
 
 static bool keep_body(struct http_exchange *e, const char *data, size_t len)
 {
@@ -249,6 +254,7 @@ static void dispatch(struct http_conn *c)
 	e->public.body_bytes = e->body_len;
 	e->public.peer = e->peer;
 	e->public.tls = c->io.tls != NULL;
+	e->public.listener = c->tag;
 	e->head_method = strcmp(m->method, "HEAD") == 0;
 	e->dispatched = true;
 	c->last |= m->close;
@@ -278,8 +284,8 @@ static bool parse_step(struct http_conn *c)
 		c->fresh = false;
 		enter(c, CONN_HEAD);
 	}
-	r = http_message_step(&c->exchange->message, c->in.data + c->in_done,
-		c->in.len - c->in_done, &used);
+	r = http_message_step(
+		&c->exchange->message, c->in.data + c->in_done, c->in.len - c->in_done, &used);
 	c->in_done += used;
 	switch (r) {
 	case HTTP_PARSE_MORE:
@@ -309,6 +315,20 @@ static bool may_parse(const struct http_conn *c)
 	return c->state == CONN_HEAD || c->state == CONN_BODY;
 }
 
+static void drop_parsed(struct http_conn *c)
+{
+	if (c->in_done == c->in.len) {
+		/* Idle connections hold no buffer. */
+		buf_deinit(&c->in);
+		c->in_done = 0;
+	} else if (c->in_done > c->in.len / 2) {
+		/* Not for every request of a long pipeline. */
+		memmove(c->in.data, c->in.data + c->in_done, c->in.len - c->in_done);
+		c->in.len -= c->in_done;
+		c->in_done = 0;
+	}
+}
+
 static void process(struct http_conn *c)
 {
 	if (c->processing || c->state == CONN_DEAD)
@@ -319,20 +339,14 @@ static void process(struct http_conn *c)
 	c->processing = false;
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->in_done == c->in.len) {
-		/* Idle connections hold no buffer. */
-		buf_deinit(&c->in);
-	} else {
-		memmove(c->in.data, c->in.data + c->in_done, c->in.len - c->in_done);
-		c->in.len -= c->in_done;
-	}
-	c->in_done = 0;
+	drop_parsed(c);
 	if (!c->peer_end)
-		http_io_read(&c->io, c->in.len < HTTP_AHEAD_BYTES);
+		http_io_read(&c->io, c->in.len - c->in_done < HTTP_AHEAD_BYTES);
 	set_timer(c);
 }
 
-/* --- events ------------------------------------------------------------------------------------------ */
+/* --- events
+ * ------------------------------------------------------------------------------------------ */
 
 static void look_at_drain(struct http_conn *c)
 {
@@ -458,14 +472,15 @@ static void name_peer(char *out, const struct sockaddr_storage *from)
 	}
 }
 
-void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
-	const struct sockaddr_storage *from, struct http_peer *address)
+void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_storage *from,
+	struct http_peer *address)
 {
+	struct http_server *s = n->server;
 	struct http_tls_session *session = NULL;
 	struct http_conn *c;
 
-	if (tls) {
-		session = http_tls_session_create(tls, fd, NULL);
+	if (n->tls) {
+		session = http_tls_session_create(n->tls, fd, NULL);
 		if (!session) {
 			close(fd);
 			http_peers_put(s->peers, address);
@@ -475,6 +490,7 @@ void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
 	c = mem_alloc(sizeof(*c));
 	c->server = s;
 	c->address = address;
+	c->tag = n->tag;
 	c->fresh = true;
 	c->later = (struct http_later){.fn = on_later, .arg = c};
 	c->free_later = (struct http_later){.fn = free_conn, .arg = c};

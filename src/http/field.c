@@ -31,7 +31,8 @@ bool http_is_field_value(const char *s, size_t len)
 bool http_is_host(const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		if (!is_alnum((unsigned char)s[i]) && (!s[i] || !strchr("-._~%!$&'()*+;=:[]", s[i])))
+		if (!is_alnum((unsigned char)s[i]) &&
+			(!s[i] || !strchr("-._~%!$&'()*+;=:[]", s[i])))
 			return false;
 	return true;
 }
@@ -74,7 +75,8 @@ bool http_percent_decode(struct buf *out, const char *s, size_t len)
 			buf_putc(out, s[i]);
 			continue;
 		}
-		if (len - i < 3 || (high = hex_digit(s[i + 1])) < 0 || (low = hex_digit(s[i + 2])) < 0)
+		if (len - i < 3 || (high = hex_digit(s[i + 1])) < 0 ||
+			(low = hex_digit(s[i + 2])) < 0)
 			return false;
 		high = high * 16 + low;
 		if (high < 0x20 || high == 0x7F)
@@ -149,17 +151,38 @@ const char *http_status_text(unsigned status)
 		unsigned status;
 		const char *text;
 	} table[] = {
-		{100, "Continue"}, {200, "OK"}, {201, "Created"}, {202, "Accepted"},
-		{204, "No Content"}, {301, "Moved Permanently"}, {302, "Found"},
-		{304, "Not Modified"}, {307, "Temporary Redirect"}, {308, "Permanent Redirect"},
-		{400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-		{405, "Method Not Allowed"}, {406, "Not Acceptable"}, {408, "Request Timeout"},
-		{409, "Conflict"}, {411, "Length Required"}, {413, "Content Too Large"},
-		{414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
-		{422, "Unprocessable Content"}, {429, "Too Many Requests"},
-		{431, "Request Header Fields Too Large"}, {499, "Client Closed Request"},
-		{500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
-		{503, "Service Unavailable"}, {504, "Gateway Timeout"},
+		{100, "Continue"},
+		{200, "OK"},
+		{201, "Created"},
+		{202, "Accepted"},
+		{204, "No Content"},
+		{301, "Moved Permanently"},
+		{302, "Found"},
+		{304, "Not Modified"},
+		{307, "Temporary Redirect"},
+		{308, "Permanent Redirect"},
+		{400, "Bad Request"},
+		{401, "Unauthorized"},
+		{403, "Forbidden"},
+		{404, "Not Found"},
+		{405, "Method Not Allowed"},
+		{406, "Not Acceptable"},
+		{408, "Request Timeout"},
+		{409, "Conflict"},
+		{411, "Length Required"},
+		{413, "Content Too Large"},
+		{414, "URI Too Long"},
+		{415, "Unsupported Media Type"},
+		{417, "Expectation Failed"},
+		{422, "Unprocessable Content"},
+		{429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{499, "Client Closed Request"},
+		{500, "Internal Server Error"},
+		{501, "Not Implemented"},
+		{502, "Bad Gateway"},
+		{503, "Service Unavailable"},
+		{504, "Gateway Timeout"},
 		{505, "HTTP Version Not Supported"},
 	};
 

@@ -8,9 +8,10 @@
 
 #include "base/buf.h"
 
-bool http_is_token(const char *s, size_t len);       /* not empty */
+bool http_is_token(const char *s, size_t len);	     /* not empty */
 bool http_is_field_value(const char *s, size_t len); /* no control character but tab */
-/* Value of a Host field, or the authority of a URL without user: nothing that could pass for a path. */
+/* Value of a Host field, or the authority of a URL without user: nothing that could pass for a
+ * path. */
 bool http_is_host(const char *s, size_t len);
 /* Whether the comma-separated list holds this token, whatever its case. */
 bool http_list_has(const char *list, const char *token);

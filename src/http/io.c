@@ -1,4 +1,5 @@
-/* Sockets: what is readable goes to the owner, what cannot be written now waits in a list of chunks. */
+/* Sockets: what is readable goes to the owner, what cannot be written now waits in a list of
+ * chunks. */
 #include "http/io_int.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ static void io_update(struct http_io *io)
 	bool busy = io->connecting || io->handshaking;
 	bool want_read = io->handshaking ? !io->connecting && !io->read_wants_write
 					 : !busy && ((io->reading && !io->read_wants_write) ||
-							   io->write_wants_read);
+							    io->write_wants_read);
 	bool want_write = io->connecting || io->read_wants_write ||
 			  (!busy && io->first && !io->write_wants_read);
 
@@ -121,8 +122,7 @@ void http_io_write(struct http_io *io, const void *data, size_t len)
 
 	if (io->fd < 0 || io->failed || !len)
 		return;
-	if (!io->first && !io->connecting && !io->handshaking &&
-		!put_all(io, data, len, &done))
+	if (!io->first && !io->connecting && !io->handshaking && !put_all(io, data, len, &done))
 		return;
 	if (done == len)
 		return;

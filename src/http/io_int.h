@@ -1,7 +1,7 @@
 /*
- * A connected socket on the loop, plain or TLS: reads into the loop's buffer, queues what the kernel
- * does not take, and keeps the borders of what was written: what was handed over in one call is sent in
- * one call, never together with its neighbours, as far as the kernel takes it whole.
+ * A connected socket on the loop, plain or TLS: reads into the loop's buffer, queues what the
+ * kernel does not take, and keeps the borders of what was written: what was handed over in one call
+ * is sent in one call, never together with its neighbours, as far as the kernel takes it whole.
  *
  * Callbacks come from the top of the loop only, never from inside a call of these functions.
  */
@@ -12,9 +12,9 @@
 #include "http/tls_int.h"
 
 struct http_io_calls {
-	void (*ready)(void *arg);                             /* connected, handshake done; or NULL */
+	void (*ready)(void *arg); /* connected, handshake done; or NULL */
 	void (*data)(void *arg, const char *data, size_t len);
-	void (*wrote)(void *arg);                             /* the queue became shorter */
+	void (*wrote)(void *arg);				   /* the queue became shorter */
 	void (*end)(void *arg, enum status why, const char *text); /* OK: the peer ended its side */
 };
 
@@ -27,11 +27,11 @@ struct http_io {
 	bool connecting, handshaking;
 	bool reading;
 	bool read_wants_write, write_wants_read; /* TLS alone */
-	bool failed; /* end is still to be called */
+	bool failed;				 /* end is still to be called */
 	struct event read_event, write_event;
 	struct http_io_chunk *first, **last;
-	size_t out_bytes;       /* queued here, not yet taken by the kernel */
-	uint64_t progress_ns;   /* when the kernel last took bytes, or the queue began */
+	size_t out_bytes;     /* queued here, not yet taken by the kernel */
+	uint64_t progress_ns; /* when the kernel last took bytes, or the queue began */
 	struct http_later fail;
 	struct error error;
 };

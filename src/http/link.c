@@ -1,6 +1,6 @@
 /*
- * Connections of the client: opened, used for one call at a time, kept while the server keeps them. The
- * memory is freed from the top of the loop alone, so a link may close under any callback.
+ * Connections of the client: opened, used for one call at a time, kept while the server keeps them.
+ * The memory is freed from the top of the loop alone, so a link may close under any callback.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -64,7 +64,8 @@ static void fail(struct http_link *k, enum status st, const char *text)
 		http_call_end(call, st, text);
 }
 
-/* --- time -------------------------------------------------------------------------------------------- */
+/* --- time
+ * -------------------------------------------------------------------------------------------- */
 
 static uint64_t due(const struct http_link *k)
 {
@@ -114,7 +115,8 @@ static void on_time(evutil_socket_t fd, short what, void *arg)
 		fail(k, E_PEER, texts[k->stage]);
 }
 
-/* --- opening ----------------------------------------------------------------------------------------- */
+/* --- opening
+ * ----------------------------------------------------------------------------------------- */
 
 static int open_socket(struct http_client *c, const struct addrinfo *a)
 {
@@ -220,7 +222,8 @@ struct http_link *http_link_take(struct http_client *c, struct http_call *call, 
 	return k;
 }
 
-/* --- events ------------------------------------------------------------------------------------------ */
+/* --- events
+ * ------------------------------------------------------------------------------------------ */
 
 static void on_ready(void *arg)
 {
@@ -325,8 +328,9 @@ static void on_end(void *arg, enum status why, const char *text)
 		http_call_end(call, OK, "");
 		return;
 	}
-	fail(k, E_PEER, why == OK ? "the server closed the connection before the answer was complete"
-				  : text);
+	fail(k, E_PEER,
+		why == OK ? "the server closed the connection before the answer was complete"
+			  : text);
 }
 
 static const struct http_io_calls link_calls = {

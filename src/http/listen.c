@@ -1,4 +1,5 @@
-/* Listening sockets: names to addresses, stale unix sockets, accepting in turns, out of descriptors. */
+/* Listening sockets: names to addresses, stale unix sockets, accepting in turns, out of
+ * descriptors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -21,9 +22,9 @@
 static const char busy_answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
 				  "Retry-After: 1\r\nConnection: close\r\n\r\n";
 
-/* Descriptors are out: the spare one takes the waiting connection off the queue, so that it is refused
- * and not left hanging; then a pause, because the listener stays readable. */
-static void out_of_descriptors(struct http_listener *n)
+/* Descriptors are out: the spare one takes the waiting connection off the queue, so that it is
+ * refused and not left hanging; then a pause, because the listener stays readable. */
+static void out_of_descriptors(struct http_listener *n, int code)
 {
 	struct http_server *s = n->server;
 	int fd;
@@ -36,7 +37,7 @@ static void out_of_descriptors(struct http_listener *n)
 		s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		s->stats.refused++;
 	}
-	log_warn("http", "accept: %s", strerror(EMFILE));
+	log_warn("http", "accept: %s", strerror(code));
 	event_del(&n->event);
 	http_event_set_ms(&n->retry, RETRY_MS);
 }
@@ -45,6 +46,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
 	struct http_listener *n = arg;
 
+	if (n->server->spare_fd < 0)
+		n->server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	event_add(&n->event, NULL);
 }
 
@@ -68,7 +71,7 @@ static void take(struct http_listener *n, int fd, const struct sockaddr_storage 
 	}
 	if (from->ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	http_conn_open(s, fd, n->tls, from, address);
+	http_conn_open(n, fd, from, address);
 }
 
 static void on_accept(evutil_socket_t listener, short what, void *arg)
@@ -85,21 +88,23 @@ static void on_accept(evutil_socket_t listener, short what, void *arg)
 			take(n, fd, &from);
 			continue;
 		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			out_of_descriptors(n);
-		if (errno != EINTR && errno != ECONNABORTED)
-			return;
+			out_of_descriptors(n, errno);
+		return;
 	}
 }
 
-static void add_listener(struct http_server *s, int fd, const struct http_listen *at,
-	const struct stat *file)
+static void add_listener(
+	struct http_server *s, int fd, const struct http_listen *at, const struct stat *file)
 {
 	struct http_listener *n = mem_alloc(sizeof(*n));
 
 	n->server = s;
 	n->fd = fd;
 	n->tls = at->tls;
+	n->tag = at->tag;
 	if (file) {
 		n->unix_path = mem_strdup(at->unix_path);
 		n->unix_device = file->st_dev;
@@ -150,8 +155,8 @@ static bool is_stale(const struct sockaddr_un *sun)
 	return stale;
 }
 
-static enum status listen_unix(struct http_server *s, const struct http_listen *at,
-	struct error *err)
+static enum status listen_unix(
+	struct http_server *s, const struct http_listen *at, struct error *err)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	unsigned mode = at->unix_mode ? at->unix_mode : 0600;
@@ -165,8 +170,8 @@ static enum status listen_unix(struct http_server *s, const struct http_listen *
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_set(err, E_IO, "%s: %s", at->unix_path, strerror(errno));
-	/* The mode of the descriptor becomes the file's, less the umask: never wider, not even for a
-	 * moment. chmod then gives what the umask took. */
+	/* The mode of the descriptor becomes the file's, less the umask: never wider, not even for
+	 * a moment. chmod then gives what the umask took. */
 	fchmod(fd, mode);
 	rc = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
 	if (rc < 0 && errno == EADDRINUSE && is_stale(&sun) && unlink(sun.sun_path) == 0)
@@ -210,8 +215,8 @@ static int open_address(const struct addrinfo *a, uint16_t *port, bool dual)
 }
 
 /* Every address of the name, all on one port; a family that this machine lacks is passed over. */
-static enum status listen_tcp(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err)
+static enum status listen_tcp(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 	const char *host = at->host ? at->host : "0.0.0.0";
@@ -251,8 +256,8 @@ static enum status listen_tcp(struct http_server *s, const struct http_listen *a
 	return OK;
 }
 
-enum status http_listener_open(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err)
+enum status http_listener_open(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
 	uint16_t now = 0;
 

@@ -1,6 +1,6 @@
 /*
- * The loop over libevent. Other threads reach it through eventfds alone; deferred work of its own thread
- * is a list that a timer without delay runs.
+ * The loop over libevent. Other threads reach it through eventfds alone; deferred work of its own
+ * thread is a list that a timer without delay runs.
  */
 #include "http/loop_int.h"
 
@@ -26,7 +26,7 @@ struct http_loop {
 	struct http_later *later_first, **later_last;
 	size_t n_later;
 	struct http_bell *bell; /* posts and stop */
-	pthread_mutex_t lock;   /* of the posts */
+	pthread_mutex_t lock;	/* of the posts */
 	struct post *post_first, **post_last;
 	atomic_bool stop;
 	struct buf scratch;
@@ -157,12 +157,26 @@ static void on_loop_bell(void *arg)
 		event_base_loopbreak(l->base);
 }
 
+/* What the environment says about libevent is nobody's business here. */
+static struct event_base *new_base(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base;
+
+	if (!config)
+		return NULL;
+	event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+	base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
+
 enum status http_loop_create(struct http_loop **out, struct error *err)
 {
 	struct http_loop *l = mem_alloc(sizeof(*l));
 	enum status st;
 
-	l->base = event_base_new();
+	l->base = new_base();
 	if (!l->base) {
 		free(l);
 		return error_set(err, E_IO, "event loop: %s", strerror(errno));
@@ -238,14 +252,14 @@ static void on_bell(evutil_socket_t fd, short what, void *arg)
 
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		return;
-	/* Before fn: a ring from here on must be heard again. Exchanged, so that fn sees what those who
-	 * rang before wrote. */
+	/* Before fn: a ring from here on must be heard again. Exchanged, so that fn sees what those
+	 * who rang before wrote. */
 	atomic_exchange(&b->rung, false);
 	b->fn(b->arg);
 }
 
-enum status http_bell_create(struct http_bell **out, struct http_loop *l, http_loop_fn *fn,
-	void *arg, struct error *err)
+enum status http_bell_create(
+	struct http_bell **out, struct http_loop *l, http_loop_fn *fn, void *arg, struct error *err)
 {
 	struct http_bell *b = mem_alloc(sizeof(*b));
 

@@ -31,19 +31,21 @@ void http_loop_stop(struct http_loop *l);
 void http_loop_post(struct http_loop *l, http_loop_fn *fn, void *arg);
 
 /*
- * A bell wakes the loop from another thread without allocating: the engine pushes into its ring, then
- * rings. fn runs at least once after every ring, and once for many rings that come close together; what
- * a thread did before it rang is visible to fn.
+ * A bell wakes the loop from another thread without allocating: the engine pushes into its ring,
+ * then rings. fn runs at least once after every ring, and once for many rings that come close
+ * together; what a thread did before it rang is visible to fn.
  */
 struct http_bell;
 
 enum status http_bell_create(struct http_bell **out, struct http_loop *l, http_loop_fn *fn,
 	void *arg, struct error *err);
 void http_bell_destroy(struct http_bell *b); /* when nobody can ring any more */
-/* Any thread, signal handlers included. One system call, or none while an earlier ring is unheard. */
+/* Any thread, signal handlers included. One system call, or none while an earlier ring is unheard.
+ */
 void http_bell_ring(struct http_bell *b);
 
-/* One shot: fn runs once, delay_us after the last http_timer_set. fn may set or destroy its timer. */
+/* One shot: fn runs once, delay_us after the last http_timer_set, to the millisecond, late rather than
+ * early. fn may set or destroy its timer. */
 struct http_timer;
 
 struct http_timer *http_timer_create(struct http_loop *l, http_loop_fn *fn, void *arg);

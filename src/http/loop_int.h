@@ -1,4 +1,5 @@
-/* What the rest of http/ uses of the loop: libevent's base, deferred work, the shared read buffer. */
+/* What the rest of http/ uses of the loop: libevent's base, deferred work, the shared read buffer.
+ */
 #ifndef HTTP_LOOP_INT_H
 #define HTTP_LOOP_INT_H
 

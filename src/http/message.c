@@ -1,6 +1,6 @@
 /*
- * The parser: lines are collected whole, checked as they end, and kept in one buffer; names and values
- * are offsets into it until the head is complete and no longer moves.
+ * The parser: lines are collected whole, checked as they end, and kept in one buffer; names and
+ * values are offsets into it until the head is complete and no longer moves.
  */
 #include "http/message.h"
 
@@ -74,7 +74,8 @@ static bool refuse(struct http_message *m, unsigned error, const char *why)
 	return false;
 }
 
-/* Collects one line into b; true when complete, then without its CRLF. The line began at `begin`. */
+/* Collects one line into b; true when complete, then without its CRLF. The line began at `begin`.
+ */
 static bool take_line(struct http_message *m, struct buf *b, size_t begin, size_t limit,
 	const char *data, size_t len, size_t *used)
 {
@@ -87,8 +88,9 @@ static bool take_line(struct http_message *m, struct buf *b, size_t begin, size_
 	buf_append(b, data + *used, n);
 	*used += n;
 	if (over && m->state != START && m->state != TRAILER)
-		return refuse(m, 400, m->state == CHUNK_END ? "no line end after a chunk"
-							    : "a chunk size line is too long");
+		return refuse(m, 400,
+			m->state == CHUNK_END ? "no line end after a chunk"
+					      : "a chunk size line is too long");
 	if (over)
 		return refuse(m, 431, "the header is too long");
 	if (!end)
@@ -103,9 +105,9 @@ static bool take_line(struct http_message *m, struct buf *b, size_t begin, size_
 /* scheme://authority in front of the path; returns the path, or NULL when the form is wrong. */
 static char *skip_authority(struct http_message *m, char *target)
 {
-	char *authority = strncasecmp(target, "http://", 7) == 0 ? target + 7
+	char *authority = strncasecmp(target, "http://", 7) == 0    ? target + 7
 			  : strncasecmp(target, "https://", 8) == 0 ? target + 8
-								     : NULL;
+								    : NULL;
 	size_t len;
 
 	if (!authority)
@@ -335,9 +337,8 @@ static bool head_line(struct http_message *m)
 	}
 	m->started = true;
 	if (first) {
-		bool ok = m->kind == HTTP_REQUEST
-				  ? parse_request_line(m, m->head.data, len)
-				  : parse_status_line(m, m->head.data, len);
+		bool ok = m->kind == HTTP_REQUEST ? parse_request_line(m, m->head.data, len)
+						  : parse_status_line(m, m->head.data, len);
 
 		if (!ok)
 			return false;
@@ -359,7 +360,8 @@ static bool chunk_size_line(struct http_message *m)
 
 	if (semicolon) {
 		digits = (size_t)(semicolon - m->line.data);
-		while (digits && (m->line.data[digits - 1] == ' ' || m->line.data[digits - 1] == '\t'))
+		while (digits &&
+			(m->line.data[digits - 1] == ' ' || m->line.data[digits - 1] == '\t'))
 			digits--;
 	}
 	if (!http_is_field_value(m->line.data, len) ||
@@ -386,8 +388,8 @@ static bool trailer_line(struct http_message *m)
 	return true;
 }
 
-static enum http_parse body_piece(struct http_message *m, const char *data, size_t len,
-	size_t *used)
+static enum http_parse body_piece(
+	struct http_message *m, const char *data, size_t len, size_t *used)
 {
 	size_t n = len - *used;
 
@@ -418,8 +420,8 @@ static void after_head(struct http_message *m)
 		m->state = m->left ? LENGTH : DONE;
 }
 
-enum http_parse http_message_step(struct http_message *m, const char *data, size_t len,
-	size_t *used)
+enum http_parse http_message_step(
+	struct http_message *m, const char *data, size_t len, size_t *used)
 {
 	size_t limit;
 

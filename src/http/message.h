@@ -1,13 +1,15 @@
 /*
- * One HTTP/1.1 message, parsed as its bytes come: requests for the server, responses for the client.
+ * One HTTP/1.1 message, parsed as its bytes come: requests for the server, responses for the
+ * client.
  *
  *   http_message_init(&m, HTTP_REQUEST, &limits);
  *   switch (http_message_step(&m, data, len, &used)) ...     again with data + used
  *
- * Strict, because every leniency is somebody's way to smuggle a request: lines end with CRLF, no bare CR
- * or LF, no NUL or other control character, no folded lines, no space before a colon, exactly one valid
- * Host, at most one Content-Length (digits alone), never beside Transfer-Encoding, which is "chunked" and
- * nothing else. What a parser has seen does not depend on how its bytes were cut.
+ * Strict, because every leniency is somebody's way to smuggle a request: lines end with CRLF, no
+ * bare CR or LF, no NUL or other control character, no folded lines, no space before a colon,
+ * exactly one valid Host, at most one Content-Length (digits alone), never beside
+ * Transfer-Encoding, which is "chunked" and nothing else. What a parser has seen does not depend on
+ * how its bytes were cut.
  */
 #ifndef HTTP_MESSAGE_H
 #define HTTP_MESSAGE_H
@@ -31,7 +33,7 @@ enum http_message_kind {
 };
 
 struct http_message_limits {
-	size_t head_bytes;    /* start line and fields, line ends included; trailers again as much */
+	size_t head_bytes; /* start line and fields, line ends included; trailers again as much */
 	uint32_t head_fields; /* trailers again as many */
 };
 
@@ -84,8 +86,8 @@ struct http_message {
 void http_message_init(struct http_message *m, enum http_message_kind kind,
 	const struct http_message_limits *limits);
 void http_message_deinit(struct http_message *m);
-enum http_parse http_message_step(struct http_message *m, const char *data, size_t len,
-	size_t *used);
+enum http_parse http_message_step(
+	struct http_message *m, const char *data, size_t len, size_t *used);
 /* The connection ended: whether the message is complete by that (until_close). */
 bool http_message_ends_with_connection(const struct http_message *m);
 bool http_message_begun(const struct http_message *m);

@@ -53,8 +53,8 @@ static void make_key(const struct sockaddr_storage *from, uint64_t key[2])
 	key[1] = four;
 }
 
-struct http_peer *http_peers_take(struct http_peers *p, const struct sockaddr_storage *from,
-	uint32_t limit)
+struct http_peer *http_peers_take(
+	struct http_peers *p, const struct sockaddr_storage *from, uint32_t limit)
 {
 	uint64_t key[2];
 	struct http_peer *e;

@@ -1,4 +1,5 @@
-/* Answers: heads, whole bodies, chunks. A request whose peer is gone takes everything and sends nothing. */
+/* Answers: heads, whole bodies, chunks. A request whose peer is gone takes everything and sends
+ * nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

@@ -92,8 +92,8 @@ void http_server_destroy(struct http_server *s)
 	free(s);
 }
 
-enum status http_server_listen(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err)
+enum status http_server_listen(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
 	BUG_ON(s->stopping);
 	return http_listener_open(s, at, port, err);

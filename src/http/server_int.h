@@ -19,6 +19,7 @@ struct http_listener {
 	struct http_server *server;
 	struct event event, retry;
 	struct http_tls *tls;
+	int tag;
 	char *unix_path; /* owned; removed at close if it is still ours */
 	uint64_t unix_device, unix_inode;
 	int fd;
@@ -42,7 +43,7 @@ struct http_server {
 };
 
 enum http_conn_state {
-	CONN_IDLE,    /* no byte of the next request yet */
+	CONN_IDLE, /* no byte of the next request yet */
 	CONN_HEAD,
 	CONN_BODY,
 	CONN_BUSY,    /* a request is with the handler */
@@ -69,19 +70,20 @@ struct http_exchange {
 
 struct http_conn {
 	struct http_conn *next, **link; /* of the server's list */
-	struct http_server *server;     /* NULL once dead */
+	struct http_server *server;	/* NULL once dead */
 	struct http_io io;
 	enum http_conn_state state;
 	struct http_exchange *exchange;
 	struct buf in; /* received, not yet parsed; from in_done on */
 	size_t in_done;
 	struct event timer;
-	uint64_t since_ns;    /* of the state; of the last byte of a body */
-	uint64_t timer_ns;    /* when the timer fires; 0: not set */
+	uint64_t since_ns; /* of the state; of the last byte of a body */
+	uint64_t timer_ns; /* when the timer fires; 0: not set */
 	struct http_later later, free_later;
 	struct http_peer *address;
 	char peer[HTTP_PEER_TEXT];
 	enum http_close_reason reason;
+	int tag;
 	bool processing;
 	bool fresh;    /* no request yet */
 	bool last;     /* close after the request in progress */
@@ -89,8 +91,8 @@ struct http_conn {
 };
 
 /* conn.c */
-void http_conn_open(struct http_server *s, int fd, struct http_tls *tls,
-	const struct sockaddr_storage *from, struct http_peer *address);
+void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_storage *from,
+	struct http_peer *address);
 void http_conn_kill(struct http_conn *c, enum http_close_reason reason);
 /* The server begins to stop: closed now if nothing is in progress, after the answer otherwise. */
 void http_conn_retire(struct http_conn *c);
@@ -110,8 +112,8 @@ void http_exchange_free(struct http_exchange *e);
 void http_server_conn_gone(struct http_server *s);
 
 /* listen.c */
-enum status http_listener_open(struct http_server *s, const struct http_listen *at, uint16_t *port,
-	struct error *err);
+enum status http_listener_open(
+	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err);
 void http_listeners_close(struct http_server *s);
 
 #endif

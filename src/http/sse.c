@@ -140,7 +140,8 @@ enum status sse_parser_feed(struct sse_parser *p, const char *data, size_t len, 
 		p->after_cr = false;
 		n = line_length(data, len);
 		if (n > p->max_bytes || p->line.len + p->data.len + n > p->max_bytes)
-			return error_set(err, E_LIMIT, "an event of more than %zu bytes", p->max_bytes);
+			return error_set(
+				err, E_LIMIT, "an event of more than %zu bytes", p->max_bytes);
 		buf_append(&p->line, data, n);
 		if (n == len)
 			break;

@@ -14,7 +14,8 @@
 
 #define SSE_CONTENT_TYPE "text/event-stream; charset=utf-8"
 
-/* Status 200 with the content type of events and Cache-Control: no-cache in front of these headers. */
+/* Status 200 with the content type of events and Cache-Control: no-cache in front of these headers.
+ */
 void sse_begin(struct http_request *r, const struct http_header *headers, size_t n_headers);
 /* event: name without line ends, or NULL. Lines of the data become lines of the event. */
 void sse_send(struct http_request *r, const char *event, const char *data, size_t len);
@@ -24,7 +25,8 @@ void sse_comment(struct http_request *r, const char *text);
 void sse_put(struct buf *out, const char *event, const char *data, size_t len);
 void sse_put_comment(struct buf *out, const char *text);
 
-/* An event as it came: name ("" when it had none), data (lines joined with \n), both NUL-terminated. */
+/* An event as it came: name ("" when it had none), data (lines joined with \n), both
+ * NUL-terminated. */
 typedef void sse_event_fn(void *arg, const char *event, const char *data, size_t len);
 
 struct sse_parser {

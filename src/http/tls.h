@@ -11,9 +11,10 @@
 #include "base/error.h"
 
 enum http_tls_verify {
-	HTTP_TLS_VERIFY_NONE,     /* do not ask the peer for a certificate, or do not look at it */
+	HTTP_TLS_VERIFY_NONE,	  /* do not ask the peer for a certificate, or do not look at it */
 	HTTP_TLS_VERIFY_OPTIONAL, /* server: a certificate that comes must be good */
-	HTTP_TLS_VERIFY_REQUIRED, /* a good certificate must come; for a client, for its host name */
+	HTTP_TLS_VERIFY_REQUIRED, /* a good certificate must come; for a client, for its host name
+				   */
 };
 
 struct http_tls_config {
@@ -28,8 +29,8 @@ struct http_tls_config {
 struct http_tls;
 
 /* Reads all files; E_UNSUPPORTED in a build without TLS. */
-enum status http_tls_open(struct http_tls **out, const struct http_tls_config *config,
-	struct error *err);
+enum status http_tls_open(
+	struct http_tls **out, const struct http_tls_config *config, struct error *err);
 void http_tls_close(struct http_tls *t);
 
 #endif

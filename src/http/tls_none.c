@@ -1,8 +1,9 @@
-/* The TLS functions of a build without the `tls` feature: nothing opens, so nothing else is reached. */
+/* The TLS functions of a build without the `tls` feature: nothing opens, so nothing else is
+ * reached. */
 #include "http/tls_int.h"
 
-enum status http_tls_open(struct http_tls **out, const struct http_tls_config *config,
-	struct error *err)
+enum status http_tls_open(
+	struct http_tls **out, const struct http_tls_config *config, struct error *err)
 {
 	return error_set(err, E_UNSUPPORTED, "TLS: this build has none (meson option tls)");
 }
@@ -30,8 +31,8 @@ enum http_io_result http_tls_read(struct http_tls_session *s, void *data, size_t
 	BUG_ON(true);
 }
 
-enum http_io_result http_tls_write(struct http_tls_session *s, const void *data, size_t len,
-	size_t *put)
+enum http_io_result http_tls_write(
+	struct http_tls_session *s, const void *data, size_t len, size_t *put)
 {
 	BUG_ON(true);
 }

@@ -1,9 +1,10 @@
 /*
- * TLS by OpenSSL 3 over our own socket BIO: the library's writes without MSG_NOSIGNAL, and a process
- * that serves must not die of SIGPIPE nor change how the process takes it.
+ * TLS by OpenSSL 3 over our own socket BIO: the library's writes without MSG_NOSIGNAL, and a
+ * process that serves must not die of SIGPIPE nor change how the process takes it.
  */
 #include "http/tls_int.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <arpa/inet.h>
 
 #include "base/mem.h"
 
@@ -103,12 +103,14 @@ static enum status load_files(SSL_CTX *ctx, const struct http_tls_config *c, str
 			return error_set(
 				err, E_FORMAT, "%s: cannot be used as key: %s", key, ssl_reason());
 		if (SSL_CTX_check_private_key(ctx) != 1)
-			return error_set(err, E_FORMAT, "%s: is not the key of %s", key, c->cert_file);
+			return error_set(
+				err, E_FORMAT, "%s: is not the key of %s", key, c->cert_file);
 	}
 	if (c->ca_file) {
 		if (SSL_CTX_load_verify_file(ctx, c->ca_file) != 1)
-			return error_set(err, E_FORMAT, "%s: cannot be used as list of authorities: %s",
-				c->ca_file, ssl_reason());
+			return error_set(err, E_FORMAT,
+				"%s: cannot be used as list of authorities: %s", c->ca_file,
+				ssl_reason());
 		if (!c->client)
 			SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(c->ca_file));
 	} else if (c->client && c->verify != HTTP_TLS_VERIFY_NONE) {
@@ -135,14 +137,14 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 {
 	static const unsigned char ours[] = "\x08http/1.1";
 
-	if (SSL_select_next_proto((unsigned char **)out, out_len, ours, sizeof(ours) - 1, in, in_len) !=
-		OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto((unsigned char **)out, out_len, ours, sizeof(ours) - 1, in,
+		    in_len) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_NOACK;
 	return SSL_TLSEXT_ERR_OK;
 }
 
-enum status http_tls_open(struct http_tls **out, const struct http_tls_config *config,
-	struct error *err)
+enum status http_tls_open(
+	struct http_tls **out, const struct http_tls_config *config, struct error *err)
 {
 	static const unsigned char session_context[] = "fathom";
 	struct http_tls *t;
@@ -151,7 +153,8 @@ enum status http_tls_open(struct http_tls **out, const struct http_tls_config *c
 	if (!config->client && !config->cert_file)
 		return error_set(err, E_INVAL, "TLS: a server needs a certificate file");
 	if (!config->client && config->verify != HTTP_TLS_VERIFY_NONE && !config->ca_file)
-		return error_set(err, E_INVAL, "TLS: client certificates need a file of authorities");
+		return error_set(
+			err, E_INVAL, "TLS: client certificates need a file of authorities");
 	t = mem_alloc(sizeof(*t));
 	ERR_clear_error();
 	t->client = config->client;
@@ -275,8 +278,8 @@ enum http_io_result http_tls_read(struct http_tls_session *s, void *data, size_t
 	return result_of(s, 0);
 }
 
-enum http_io_result http_tls_write(struct http_tls_session *s, const void *data, size_t len,
-	size_t *put)
+enum http_io_result http_tls_write(
+	struct http_tls_session *s, const void *data, size_t len, size_t *put)
 {
 	ERR_clear_error();
 	if (SSL_write_ex(s->ssl, data, len, put) == 1)

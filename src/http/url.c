@@ -39,7 +39,8 @@ enum status http_origin_parse(struct http_origin *out, const char *url, struct e
 		end = host + strcspn(host, ":");
 		port = end;
 	}
-	if (!end || end == host || (size_t)(end - host) >= sizeof(o.host) || (*port && *port != ':'))
+	if (!end || end == host || (size_t)(end - host) >= sizeof(o.host) ||
+		(*port && *port != ':'))
 		return refuse(url, "not a host", err);
 	memcpy(o.host, host, (size_t)(end - host));
 	if (!*port)

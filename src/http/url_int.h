@@ -8,7 +8,7 @@
 
 struct http_origin {
 	bool tls;
-	char host[256];      /* without brackets */
+	char host[256]; /* without brackets */
 	char port[6];
 	char authority[272]; /* for the Host field: as in the URL */
 };

@@ -259,6 +259,10 @@ enum route_group { ROUTE_GROUP_NONE, ROUTE_GROUP_TOP2_SUM, ROUTE_GROUP_MAX };
  * Chooses experts (spec: model, 3.5). logits: F32 [rows, experts]. ids come out in ascending order
  * of expert index with their gates: [rows, top_k]. margin (may be NULL) gets for each row the
  * smallest distance between a chosen and a refused expert or group, in choice scores.
+ *
+ * With `given`, ids holds on entry the experts that a row has to take, ascending, or a negative id in
+ * the first place where the row chooses. Gates come from the row's own scores all the same. margin is
+ * that of the row's own choice, and negated where this differs from the given one.
  */
 struct route_args {
 	const float *logits;
@@ -275,6 +279,7 @@ struct route_args {
 	int32_t *ids;
 	float *gates;
 	float *margin;
+	bool given;
 };
 void kernel_route(struct kernel *kn, const struct route_args *args);
 

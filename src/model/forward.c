@@ -108,6 +108,12 @@ void model_set_trace(struct model *m, model_trace_fn *fn, void *arg)
 	m->trace_arg = arg;
 }
 
+void model_set_routes(struct model *m, model_routes_fn *fn, void *arg)
+{
+	m->routes = fn;
+	m->routes_arg = arg;
+}
+
 static void add_seq(struct mla_seq *list, uint32_t *n, uint32_t row0, uint32_t rows, uint32_t pos0,
 	const int32_t *blocks)
 {
@@ -153,12 +159,12 @@ static enum status reduce(struct model *m, struct error *err)
 	return OK;
 }
 
-enum status forward_layer(struct model *m, const struct layer_weights *w, uint32_t cache_layer,
-	struct error *err)
+enum status forward_layer(
+	struct model *m, const struct layer_weights *w, uint32_t layer, struct error *err)
 {
-	mla_forward(m, w, cache_layer);
+	mla_forward(m, w, layer);
 	TRY(reduce(m, err));
-	mlp_forward(m, w);
+	mlp_forward(m, w, layer);
 	return reduce(m, err);
 }
 

@@ -41,7 +41,8 @@ struct model_output {
 	const float *logits; /* F32 [n_outputs, vocab_size], stride logits_stride */
 	size_t logits_stride;
 	const float *hidden; /* F32 [n_tokens, hidden_size], after model.norm: the MTP layer's input */
-	const float *margin; /* F32 [n_tokens]: smallest routing margin over the MoE layers */
+	const float *margin; /* F32 [n_tokens]: smallest routing margin over the MoE layers; negative where
+	                      * a router would have chosen other experts than model_set_routes() gave */
 	uint32_t experts_hit; /* distinct routed experts computed, summed over the MoE layers */
 };
 
@@ -52,6 +53,16 @@ enum status model_forward(struct model *m, const struct batch *batch, struct mod
 /* Called after each main layer with the residual stream F32 [n_tokens, hidden_size]; for tests. */
 typedef void model_trace_fn(void *arg, uint32_t layer, const float *residual, uint32_t n_tokens);
 void model_set_trace(struct model *m, model_trace_fn *fn, void *arg);
+
+/*
+ * Takes the choice of experts away from the routers: called before the choice in each MoE layer for each
+ * token of the batch (its row), with the layer's index, num_hidden_layers for the MTP layer. Returns
+ * num_experts_per_tok ids in ascending order, or NULL where the router chooses. Gates still come from
+ * the model's own scores. To compare with another implementation: a near tie, which any rounding
+ * breaks either way, then makes no difference. NULL ends it.
+ */
+typedef const int32_t *model_routes_fn(void *arg, uint32_t layer, uint32_t token);
+void model_set_routes(struct model *m, model_routes_fn *fn, void *arg);
 
 /*
  * One pass of the MTP layer. Slot i of a sequence takes the main model's normed state of token i and

@@ -84,6 +84,8 @@ struct model {
 	size_t map_bytes;
 	model_trace_fn *trace;
 	void *trace_arg;
+	model_routes_fn *routes;
+	void *routes_arg;
 
 	/* Of the running forward. */
 	uint32_t rows;
@@ -98,8 +100,8 @@ void workspace_carve(struct workspace *ws, uintptr_t *at, const struct model_dim
 
 /* forward.c: what a forward of the main layers and of the MTP layer share. */
 void forward_begin(struct model *m, const struct batch *b);
-enum status forward_layer(struct model *m, const struct layer_weights *w, uint32_t cache_layer,
-	struct error *err);
+enum status forward_layer(
+	struct model *m, const struct layer_weights *w, uint32_t layer, struct error *err);
 /* Norm of the last residual by `norm` and the head's logits of the output rows. */
 enum status forward_head(struct model *m, const struct batch *b, const float *norm,
 	struct model_output *out);
@@ -109,6 +111,6 @@ enum status forward_head(struct model *m, const struct batch *b, const float *no
 void mla_forward(struct model *m, const struct layer_weights *w, uint32_t cache_layer);
 
 /* moe.c: the dense MLP or the experts, likewise. */
-void mlp_forward(struct model *m, const struct layer_weights *w);
+void mlp_forward(struct model *m, const struct layer_weights *w, uint32_t layer);
 
 #endif

@@ -43,7 +43,26 @@ static void dense(struct model *m, const struct mlp_weights *w, struct act *h)
 		1);
 }
 
-static void route(struct model *m, const struct layer_weights *w)
+/* Puts the choices that the caller of model_set_routes() makes into ws.ids. */
+static bool give_routes(struct model *m, uint32_t layer)
+{
+	uint32_t k = m->d.top_k;
+
+	if (!m->routes)
+		return false;
+	for (uint32_t i = 0; i < m->rows; i++) {
+		const int32_t *given = m->routes(m->routes_arg, layer, i);
+		int32_t *ids = m->ws.ids + (size_t)i * k;
+
+		if (given)
+			memcpy(ids, given, sizeof(*ids) * k);
+		else
+			ids[0] = -1;
+	}
+	return true;
+}
+
+static void route(struct model *m, const struct layer_weights *w, uint32_t layer)
 {
 	struct workspace *ws = &m->ws;
 	const struct model_config *c = m->c;
@@ -68,6 +87,7 @@ static void route(struct model *m, const struct layer_weights *w)
 		.ids = ws->ids,
 		.gates = ws->gates,
 		.margin = ws->margin,
+		.given = give_routes(m, layer),
 	});
 	for (uint32_t i = 0; i < m->rows; i++)
 		ws->min_margin[i] = ws->margin[i] < ws->min_margin[i] ? ws->margin[i] : ws->min_margin[i];
@@ -186,7 +206,7 @@ static void experts(
 	});
 }
 
-void mlp_forward(struct model *m, const struct layer_weights *w)
+void mlp_forward(struct model *m, const struct layer_weights *w, uint32_t layer)
 {
 	struct act h = act_view(m->ws.norm16, ACT_BF16, m->rows, m->d.hidden);
 
@@ -195,7 +215,7 @@ void mlp_forward(struct model *m, const struct layer_weights *w)
 		dense(m, &w->mlp, &h);
 		return;
 	}
-	route(m, w);
+	route(m, w, layer);
 	for (uint32_t row0 = 0; row0 < m->rows; row0 += MODEL_MOE_ROWS)
 		experts(m, w, &h, row0,
 			m->rows - row0 < MODEL_MOE_ROWS ? m->rows - row0 : MODEL_MOE_ROWS);

@@ -205,11 +205,12 @@ enum status sched_submit(
 		.n_names = s->index ? r->n_prompt / s->block_tokens : 0,
 	};
 	kv_table_init(&q->table);
-	st = error_set(err, E_NOMEM, "no memory for a sequence of %u tokens", q->cap);
 	q->ids = mem_try_alloc(q->cap, sizeof(*q->ids));
 	q->names = mem_try_alloc(q->n_names, sizeof(*q->names));
-	if (!q->ids || (q->n_names && !q->names))
+	if (!q->ids || (q->n_names && !q->names)) {
+		st = error_set(err, E_NOMEM, "no memory for a sequence of %u tokens", q->cap);
 		goto out_free;
+	}
 	TRY_GOTO(out_free, kv_table_reserve(&q->table, kv_table_blocks_for(s->pool, q->cap), err));
 	memcpy(q->ids, r->prompt, sizeof(*q->ids) * r->n_prompt);
 	if (s->index)

@@ -21,8 +21,8 @@ static enum status check_role(json_t *m, size_t i, struct error *err)
 		return error_set(err, E_INVAL, "messages[%zu]: found %s, expected an object", i,
 			json_type_name(m));
 	role = json_object_get(m, "role");
-	if (!json_is_string(role))
-		return error_set(err, E_INVAL, "messages[%zu].role: found %s, expected a string", i,
+	if (!json_is_string(role) || strlen(json_string_value(role)) != json_string_length(role))
+		return error_set(err, E_INVAL, "messages[%zu].role: found %s, expected a string without NUL", i,
 			json_type_name(role));
 	if (strcmp(json_string_value(role), "developer") == 0)
 		json_object_set_new(m, "role", json_string("system"));

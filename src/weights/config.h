@@ -89,6 +89,7 @@ struct generation_config {
 	double temperature;
 	double top_p;
 	double min_p;
+	double repetition_penalty;
 	int top_k;
 	int do_sample; /* 0, 1 or -1 */
 	int32_t eos_token_id[CONFIG_MAX_EOS];

@@ -1,6 +1,6 @@
 /*
  * The ways in which checkpoints store matrices. To add one: a row here, a packed format in
- * kernel/weight.h if none fits, and what pack_panels() in load.c must do with its extra tensors.
+ * kernel/weight.h if none fits, and what pack() in load.c must do with its extra tensors.
  */
 #include "weights/weights_int.h"
 

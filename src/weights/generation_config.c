@@ -45,7 +45,7 @@ enum status config_read_eos(int32_t *ids, uint32_t *n, json_t *root, const char 
 
 enum status generation_config_load(struct generation_config *out, const char *dir, struct error *err)
 {
-	struct generation_config g = {NAN, NAN, NAN, -1, -1, {0}, 0};
+	struct generation_config g = {NAN, NAN, NAN, NAN, -1, -1, {0}, 0};
 	char path[4096];
 	int64_t top_k;
 	const char *what;
@@ -68,6 +68,7 @@ enum status generation_config_load(struct generation_config *out, const char *di
 	TRY_GOTO(out, json_opt_double(&g.temperature, root, what, "temperature", 0, 2, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.top_p, root, what, "top_p", 0, 1, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.min_p, root, what, "min_p", 0, 1, NAN, err));
+	TRY_GOTO(out, json_opt_double(&g.repetition_penalty, root, what, "repetition_penalty", 1e-6, 1e6, NAN, err));
 	TRY_GOTO(out, json_opt_int(&top_k, root, what, "top_k", -1, INT32_MAX, -1, err));
 	g.top_k = (int)top_k;
 	TRY_GOTO(out, json_opt_bool(&sample, root, what, "do_sample", false, err));

@@ -420,7 +420,8 @@ static enum status choose_entry(
 		if (ends_with(e->d_name, ".safetensors.index.json"))
 			candidate(&index, e->d_name, "model.safetensors.index.json");
 		else if (ends_with(e->d_name, ".safetensors") &&
-			 strcmp(e->d_name, "golden.safetensors") != 0)
+			 strcmp(e->d_name, "golden.safetensors") != 0 &&
+			 strcmp(e->d_name, "routes.safetensors") != 0)
 			candidate(&single, e->d_name, "model.safetensors");
 	}
 	closedir(d);

@@ -4,8 +4,8 @@
  * Opening reads and checks the header only: lengths, offsets, overlaps, gaps, dtypes, duplicates and
  * shape products, before anything is allocated from them. A set is one file, or the shards that
  * model.safetensors.index.json (or another *.safetensors.index.json) lists, or the single
- * *.safetensors file of a directory; golden.safetensors is never part of a set. Any number of
- * threads may read.
+ * *.safetensors file of a directory; golden.safetensors and routes.safetensors, which hold results to
+ * compare with, are never part of a set. Any number of threads may read.
  */
 #ifndef WEIGHTS_SAFETENSORS_H
 #define WEIGHTS_SAFETENSORS_H

@@ -1,7 +1,10 @@
 """bench model and bench tokenize: rows, figures that must agree, errors. No timing is judged."""
 import json
+import os
+import tempfile
 
-from fathom import Case, DEMO, main
+from fathom import Case, DEMO, GOLDEN, main
+from fathom import run as run_program
 
 SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2")
 
@@ -44,6 +47,8 @@ class Bench(Case):
         self.assertRegex(text, r"\ndecode +0 +1 ")
 
     def test_errors(self):
+        for text in ("", "1,", "1,,2"):
+            self.fails(*SMALL, "--seqs=" + text, code=2, says="expected numbers between commas")
         self.fails(*SMALL, "--shape", "gpt", code=2, says=["--shape: found 'gpt'", "v3.1"])
         self.fails(*SMALL, "--prompt", "0", code=2, says="--prompt: found '0'")
         self.fails(*SMALL, "--experts", "3", says="--experts 3")
@@ -52,6 +57,58 @@ class Bench(Case):
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
         self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
         self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
+
+
+class Engine(Case):
+    def test_latency(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "out.json")
+            text = self.ok("bench", "latency", DEMO, "--batch-size", 2, "--output-len", 4, "--num-iters", 3,
+                           "--num-iters-warmup", 1, "--output-json", path)
+            with open(path, encoding="utf-8") as file:
+                r = json.load(file)
+        self.assertRegex(text, r"^Avg latency: [0-9.]+ seconds\nStd latency: ")
+        self.assertEqual(len(r["latencies"]), 3)
+        self.assertEqual(list(r["percentiles"]), ["10", "25", "50", "75", "90", "99"])
+        self.assertEqual(r["steps"], 3 * 4)
+
+    def test_throughput(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "out.json")
+            self.ok("bench", "throughput", "--shape", "v2-lite", "--experts", 8, "--vocab", 512, "--num-prompts", 5,
+                    "--input-len", 6, "--output-len", 3, "--max-num-seqs", 2, "--output-json", path)
+            with open(path, encoding="utf-8") as file:
+                r = json.load(file)
+        self.assertEqual((r["num_requests"], r["total_num_tokens"]), (5, 45))
+        self.assertAlmostEqual(r["requests_per_second"] * r["elapsed_time"], 5, places=6)
+
+    def test_errors(self):
+        self.fails("bench", "latency", code=2, says="--shape")
+        self.fails("bench", "latency", DEMO, "--shape", "v3.1", code=2, says="not both")
+        self.fails("bench", "latency", DEMO, "--input-len", 5000, says="max_position_embeddings")
+        self.fails("bench", "latency", DEMO, "--input-len", 50, "--max-model-len", 20, says="--max-model-len 20")
+        self.fails("bench", "latency", "/nonexistent", says="/nonexistent")
+
+
+class Drafts(Case):
+    def test_counts(self):
+        lines = '{"ids": [0, 5, 6, 7, 8, 9], "answer_at": 2}\n{"ids": [0, 5, 6]}\n'
+        r = json.loads(self.ok("bench", "drafts", DEMO, "--json", stdin=lines))
+        self.assertEqual((r["texts"], r["drafts"]), (2, 5))
+        self.assertEqual(r, json.loads(self.ok("bench", "drafts", DEMO, "--json", "--max-num-batched-tokens", 1,
+                                               stdin=lines)))
+
+    def test_errors(self):
+        run = ("bench", "drafts", DEMO)
+        self.fails(*run, says="no texts")
+        self.fails(*run, stdin='{"ids": [1, 2]}', says=["line 1", "found 2", "3 to"])
+        self.fails(*run, stdin='{"ids": [1, 2, 99999]}', says=["line 1", "ids[2]", "0 to 3071"])
+        self.fails(*run, stdin='{"ids": [1, 2, 3], "answer_at": 3}', says="answer_at")
+        self.fails("bench", "drafts", os.path.join(GOLDEN, "moonlight-bf16"), stdin='{"ids": [1, 2, 3]}',
+                   says="no MTP layer")
+        p = run_program(*run, "--at-least", 1, stdin='{"ids": [0, 9, 8, 7, 6, 5, 4]}')
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"--at-least 1", p.stderr)
 
 
 class Tokenize(Case):

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import termios
 import time
 
@@ -97,6 +98,16 @@ class Answers(Case):
         self.assertEqual(p.returncode, 0)
         self.assertRegex(p.stderr.decode(), r"info engine: tier \w+ threads \d+")
         self.assertEqual(run("run", DEMO, "Hello!", "--max-tokens", 1).stderr, b"")
+
+    def test_raw_takes_no_conversation(self):
+        for more in (("--system", "x"), ("--thinking",), ("--chat-template", "x"), ("--no-show-thinking",)):
+            self.fails("run", DEMO, "x", "--raw", *more, code=2, says=["--raw", "--system"])
+
+    def test_template_that_is_no_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "pipe")
+            os.mkfifo(path)
+            self.fails("run", DEMO, "x", "--chat-template", path, says="not a regular file", timeout=10)
 
     def test_prompt_is_text(self):
         for args, stdin in ((("a\udcff",), b""), ((), b"a\xff"), ((), b"a\0b")):

@@ -124,6 +124,8 @@ class BadInput(Case):
     def test_messages(self):
         self.fails("tokenize", DEMO, "--jsonl", stdin='{"messages": [{"role": "usr", "content": "x"}]}',
                    says=["line 1", "messages[0].role", "found usr", "expected system"])
+        self.fails("tokenize", DEMO, "--jsonl", stdin='{"messages": [{"role": "user\\u0000x", "content": "x"}]}',
+                   says=["messages[0].role", "without NUL"])
 
     def test_invalid_utf8(self):
         self.fails("tokenize", TOKENIZER, stdin=b"ab\xff", says=["stdin", "UTF-8"])

@@ -83,6 +83,84 @@ class Verify(Case):
         self.assertIn("MTP", self.wrong(layer % 3 + "eh_proj.weight", rotate))
         self.assertIn("MTP", self.wrong(layer % 3 + "self_attn.q_b_proj.weight", rotate))
 
+    def test_sees_wrong_routers(self):
+        """With given experts a router's own choice is what shows its mistakes."""
+        layer = "model.layers.%d.mlp.gate."
+        says = self.wrong(layer % 1 + "e_score_correction_bias", lambda data: bytes(len(data)))
+        self.assertIn(": logits: a router would choose other experts than the given ones by a margin", says)
+        says = self.wrong(layer % 3 + "e_score_correction_bias", lambda data: data[4:] + data[:4])
+        self.assertIn(": MTP logits: a router would choose", says)
+        self.wrong(layer % 2 + "weight", lambda data: data[64:] + data[:64])
+
+    def test_routes(self):
+        given = json.loads(self.ok("verify", MODEL, "--json"))
+        free = json.loads(self.ok("verify", MODEL, "--json", "--no-routes"))
+        self.assertEqual((given["routes"], free["routes"]), (os.path.join(MODEL, "routes.safetensors"), None))
+        given, = given["tiers"]
+        free, = free["tiers"]
+        self.assertEqual((given["all"]["used"], given["all_mtp"]["used"]), (191, 187))
+        self.assertLess(free["all"]["used"], 191)
+        self.assertEqual((given["routes"]["rows"], given["routes_mtp"]["rows"]), (191, 187))
+        self.assertLess(given["routes"]["margin"], 0.02)
+        self.assertNotIn("routes", free)
+        self.assertIn("routing      as given", self.ok("verify", MODEL))
+        self.assertIn("routing      free", self.ok("verify", MODEL, "--no-routes"))
+
+    def test_routes_missing(self):
+        with checkpoint.copy(PLAIN) as directory:
+            os.remove(os.path.join(directory, "routes.safetensors"))
+            self.assertIn("routing      free", self.ok("verify", directory))
+            self.fails("verify", directory, "--routes", says="routes.safetensors")
+
+    def bad_routes(self, says, change, model=MODEL):
+        """change(header, data) edits the routes file."""
+        with checkpoint.copy(model) as directory:
+            path = os.path.join(directory, "routes.safetensors")
+            header, data = checkpoint.read(path)
+            data = bytearray(data)
+            change(header, data)
+            checkpoint.write(path, header, bytes(data))
+            self.fails("verify", directory, says=("routes.safetensors", says))
+            self.ok("verify", directory, "--no-routes")
+
+    def test_bad_routes(self):
+        def shape(name, new):
+            return lambda header, data: header[name].update(shape=new)
+
+        def put(name, at, *ids):
+            def change(header, data):
+                begin = header[name]["data_offsets"][0] + 4 * at
+                data[begin:begin + 4 * len(ids)] = struct.pack("<%di" % len(ids), *ids)
+            return change
+
+        def rename(old, new):
+            return lambda header, data: header.update({new: header.pop(old)})
+        main_, mtp = "prompt.1.experts", "prompt.1.mtp_experts"
+        self.bad_routes(main_, shape(main_, [33, 2, 4]))
+        self.bad_routes(main_, shape(main_, [2, 33, 2, 2]))
+        self.bad_routes(main_, shape(main_, [2, 66, 2]))
+        self.bad_routes(mtp, shape(mtp, [4, 32]))
+        self.bad_routes(main_, lambda header, data: header[main_].update(dtype="F32"))
+        self.bad_routes("prompt.2.experts", rename("prompt.2.experts", "prompt.9.experts"))
+        self.bad_routes(mtp, rename(mtp, "prompt.1.mtp"))
+        self.bad_routes("prompt.3.experts: element 7 is 16, expected 0 to 15", put("prompt.3.experts", 7, 16))
+        self.bad_routes("prompt.3.experts: element 4 is -1, expected 0 to 15", put("prompt.3.experts", 4, -1))
+        self.bad_routes(mtp + ": element 1 is 5 after 5, expected ascending", put(mtp, 0, 5, 5, 6, 7))
+        self.bad_routes("its tensors end at 9736", lambda header, data: data.append(0))
+
+    def test_sees_wrong_routes(self):
+        """Experts that are possible but not the reference's."""
+        with checkpoint.copy(MODEL) as directory:
+            path = os.path.join(directory, "routes.safetensors")
+            header, data = checkpoint.read(path)
+            begin, end = header["prompt.2.experts"]["data_offsets"]
+            row = struct.unpack("<4i", data[begin:begin + 16])
+            row = sorted(set(range(16)) - set(row))[:4]
+            checkpoint.write(path, header, data[:begin] + struct.pack("<4i", *row) + data[begin + 16:])
+            p = run("verify", directory)
+            self.assertEqual(p.returncode, 1)
+            self.assertRegex(p.stderr.decode(), r"(largest rms error|a router would choose)")
+
     def test_nan(self):
         says = self.wrong("model.layers.1.input_layernorm.weight", lambda data: b"\xff" * len(data))
         self.assertIn("inf", says)

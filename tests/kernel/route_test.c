@@ -101,7 +101,7 @@ static void check_route(struct kernel *kn, const struct route_case *c)
 	float *margin = guarded_alloc(rows * sizeof(*margin));
 	struct route_args a = {logits, rows, c->experts, c->top_k, c->groups, c->top_groups,
 		c->score, c->group, c->renormalize, c->scaling, c->bias ? bias : NULL, ids, gates,
-		margin};
+		margin, false};
 
 	for (uint32_t i = 0; i < rows * c->experts; i++)
 		logits[i] = noise_f32(&s) * 4;
@@ -139,6 +139,72 @@ static void check_route(struct kernel *kn, const struct route_case *c)
 	guarded_free(margin);
 }
 
+/*
+ * Rows 0, 3, ... are given their own choice, rows 1, 4, ... one with another expert, rows 2, 5, ... none. Own
+ * choices give the same bits; another one turns the margin negative and has gates of its own scores.
+ */
+static void check_given(struct kernel *kn, const struct route_case *c)
+{
+	enum { rows = 40 };
+	struct noise s = {c->experts + 7};
+	uint32_t k = c->top_k;
+	float *logits = guarded_alloc(rows * c->experts * sizeof(*logits));
+	float own_gates[rows * 8], gates[rows * 8], own_margin[rows], margin[rows];
+	int32_t own[rows * 8], ids[rows * 8], given[rows * 8];
+	struct route_args a = {logits, rows, c->experts, k, c->groups, c->top_groups, c->score, c->group,
+		c->renormalize, c->scaling, NULL, own, own_gates, own_margin, false};
+
+	for (uint32_t i = 0; i < rows * c->experts; i++)
+		logits[i] = noise_f32(&s) * 4;
+	kernel_route(kn, &a);
+	memcpy(given, own, sizeof(given));
+	for (uint32_t i = 1; i < rows; i += 3) {
+		/* The largest id that the row lacks takes the place of the smallest it has. */
+		int32_t *row = given + i * k, id = (int32_t)c->experts - 1;
+		uint32_t at = k - 1;
+
+		while (at > 0 && row[at] == id) {
+			at--;
+			id--;
+		}
+		memmove(row, row + 1, at * sizeof(*row));
+		row[at] = id;
+	}
+	for (uint32_t i = 2; i < rows; i += 3)
+		given[i * k] = -1;
+	memcpy(ids, given, sizeof(ids));
+	a.ids = ids;
+	a.gates = gates;
+	a.margin = margin;
+	a.given = true;
+	kernel_route(kn, &a);
+	for (uint32_t i = 0; i < rows; i++) {
+		const float *x = logits + i * c->experts;
+		const int32_t *want = i % 3 == 1 ? given + i * k : own + i * k;
+		double score[8], all = 0, sum = 0;
+
+		assert_memory_equal(ids + i * k, want, k * sizeof(*ids));
+		if (i % 3 != 1) {
+			assert_memory_equal(gates + i * k, own_gates + i * k, k * sizeof(*gates));
+			assert_memory_equal(&margin[i], &own_margin[i], sizeof(*margin));
+			continue;
+		}
+		assert_true(margin[i] == -own_margin[i] && margin[i] < 0);
+		for (uint32_t e = 0; e < c->experts; e++)
+			all += exp(x[e]);
+		for (uint32_t j = 0; j < k; j++) {
+			score[j] = c->score == ROUTE_SIGMOID ? 1 / (1 + exp(-x[want[j]])) : exp(x[want[j]]) / all;
+			sum += score[j];
+		}
+		for (uint32_t j = 0; j < k; j++) {
+			double gate = (c->renormalize ? score[j] / sum : score[j]) * c->scaling;
+
+			assert_true(fabs(gates[i * k + j] - gate) <= 1e-5 * gate + 1e-9);
+		}
+	}
+	guarded_free(logits);
+}
+
 static void test_route(void **state)
 {
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
@@ -151,6 +217,8 @@ static void test_route(void **state)
 
 					assert_int_equal(kernel_create(&kn, &config, &err), OK);
 					check_route(kn, &cases[i]);
+					if (cases[i].top_k < cases[i].experts)
+						check_given(kn, &cases[i]);
 					kernel_destroy(kn);
 				}
 }

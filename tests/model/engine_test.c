@@ -62,6 +62,7 @@ static struct engine *open_engine(bool prefix_cache, uint32_t n_blocks_of_16)
 	o.runtime.cache_bytes = 0;
 	o.prefix_cache = prefix_cache;
 	o.max_jobs = 256;
+	o.n_ids = 2900;
 	o.wake = wake;
 	if (n_blocks_of_16) {
 		struct model_config c;
@@ -94,7 +95,7 @@ static void make_plans(void)
 				.top_k = i % 7 ? 0 : 20, .seed = (uint64_t)i * 77 },
 			.rules = logits_rules_none(),
 			.n_logprobs = i % 4 == 0 ? 2 : -1,
-			.n_prompt_logprobs = i % 16 == 5 ? 1 : -1,
+			.n_prompt_logprobs = i % 16 == 5 ? 1 : -1, /* of ids that may not be sampled too */
 			.user = p,
 		};
 		p->stop[0] = rand() % 3000;
@@ -129,6 +130,8 @@ static void alone(struct engine *e, struct plan *p)
 	}
 	p->n_want = engine_job_tokens(job);
 	p->want_finish = engine_job_finish(job);
+	assert_true(p->want_finish == ENGINE_STOP || p->want_finish == ENGINE_LENGTH);
+	assert_true(p->n_want > 0 && (p->n_want == p->request.max_tokens || p->want_finish == ENGINE_STOP));
 	memcpy(p->want, engine_job_ids(job), sizeof(int32_t) * p->n_want);
 	for (uint32_t i = 0; i < p->n_want && p->request.n_logprobs >= 0; i++)
 		p->want_own[i] = *engine_job_logprobs(job, i).own;
@@ -207,6 +210,7 @@ static void test_alone(void **state)
 
 	for (uint32_t i = 0; i < N_JOBS; i++)
 		alone(e, &plans[i]);
+	assert_true(engine_get_stats(e).generated_tokens > N_JOBS * MAX_ANSWER / 4);
 	engine_destroy(e);
 }
 
@@ -236,7 +240,7 @@ static void test_generator(void **state)
 
 	o.max_context_tokens = CONTEXT;
 	assert_int_equal(runtime_open(&rt, MODEL, &o, &err), OK);
-	assert_int_equal(generator_create(&g, &rt, rt.weights->config.vocab_size, &err), OK);
+	assert_int_equal(generator_create(&g, &rt, 2900, &err), OK);
 	for (uint32_t i = 0; i < 20; i++) {
 		const struct plan *p = &plans[i];
 		int32_t id;

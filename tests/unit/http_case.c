@@ -16,7 +16,7 @@
 
 #include "http/sse.h"
 
-#define WAIT_S 5
+#define WAIT_S 20
 
 void http_case_init(struct http_case *c)
 {
@@ -43,8 +43,9 @@ void http_case_open(struct http_case *c)
 	assert_int_equal(http_loop_create(&c->loop, &err), OK);
 	assert_int_equal(http_server_create(&c->server, c->loop, &config, &err), OK);
 	assert_int_equal(http_server_listen(c->server,
-				 &(struct http_listen){.host = "127.0.0.1", .tls = c->tls}, &c->port,
-				 &err),
+				 &(struct http_listen){
+					 .host = c->host ? c->host : "127.0.0.1", .tls = c->tls},
+				 &c->port, &err),
 		OK);
 	assert_int_not_equal(c->port, 0);
 	assert_int_equal(pthread_create(&c->thread, NULL, run_loop, c->loop), 0);
@@ -95,6 +96,7 @@ void http_case_handle(struct http_request *r, void *arg)
 
 	atomic_fetch_add(&c->handled, 1);
 	snprintf(c->last_peer, sizeof(c->last_peer), "%s", r->peer);
+	c->last_listener = r->listener;
 	if (strcmp(r->path, "/hold") == 0) {
 		release_held(c);
 		c->held = r;
@@ -255,7 +257,7 @@ bool http_case_read_all(int fd, struct buf *in)
 	while ((n = recv(fd, data, sizeof(data), 0)) > 0)
 		buf_append(in, data, (size_t)n);
 	buf_append(in, "", 0);
-	return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+	return n == 0;
 }
 
 void http_case_ask(struct http_case *c, const char *request, struct buf *in)

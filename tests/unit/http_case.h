@@ -11,6 +11,7 @@ struct http_case {
 	struct http_loop *loop;
 	struct http_server *server;
 	pthread_t thread;
+	const char *host;     /* NULL: 127.0.0.1 */
 	struct http_tls *tls; /* set before http_case_open, or NULL */
 	struct http_limits limits;
 	http_handler_fn *handler; /* NULL: http_case_handle */
@@ -19,6 +20,7 @@ struct http_case {
 	atomic_int reason;           /* of the last close */
 	struct http_request *held;   /* the last request to /hold; the loop's thread alone */
 	char last_peer[64];
+	int last_listener;
 };
 
 /* Default limits with times that a test can wait for: call before changing some of them. */
@@ -34,18 +36,18 @@ void http_case_close(struct http_case *c);
 void http_case_handle(struct http_request *r, void *arg);
 /* Runs fn(c) on the loop's thread and waits for it. */
 void http_case_call(struct http_case *c, http_loop_fn *fn, void *arg);
-/* Waits until *value == want, for at most 5 s. */
+/* Waits until *value == want, for at most 20 s. */
 void http_case_wait(atomic_uint *value, unsigned want);
 struct http_server_stats http_case_stats(struct http_case *c);
 /* Waits until no connection, request or body byte is left. */
 void http_case_wait_empty(struct http_case *c);
 
-int http_case_connect(struct http_case *c); /* blocking, receives for at most 5 s */
+int http_case_connect(struct http_case *c); /* blocking, receives for at most 20 s */
 int http_case_connect_unix(const char *path);
 void http_case_send(int fd, const char *text);
 /* Receives until the text is in, or fails; buf is cleared first. */
 void http_case_expect(int fd, struct buf *in, const char *text);
-/* Receives until the end of the connection; false: it did not end in time. */
+/* Receives until the end of the connection; false: it was reset, or did not end in time. */
 bool http_case_read_all(int fd, struct buf *in);
 /* One connection: sends all, reads until the end. */
 void http_case_ask(struct http_case *c, const char *request, struct buf *in);

@@ -1,14 +1,16 @@
-/* The loop: posts and bells from other threads, timers, signals, stop; the framing of events. */
+/* The loop: posts and bells from other threads, timers, signals, stop; borders of writes; events. */
 #include "cm.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/ring.h"
+#include "http/io_int.h"
 #include "http/loop.h"
 #include "http/sse.h"
 
@@ -156,6 +158,82 @@ static void test_timers_and_signals(void **state)
 	http_loop_destroy(t.loop);
 }
 
+#define WRITES 400
+
+struct borders {
+	struct http_loop *loop;
+	struct http_io io;
+	int peer;
+	unsigned got;
+};
+
+static size_t write_bytes(unsigned i)
+{
+	return 1 + i * 37 % 5000;
+}
+
+static void on_nothing(void *arg)
+{
+}
+
+static void on_data(void *arg, const char *data, size_t len)
+{
+	fail_msg("nothing was sent");
+}
+
+static void on_end(void *arg, enum status why, const char *text)
+{
+	fail_msg("%s", text);
+}
+
+static const struct http_io_calls border_calls = {.data = on_data, .wrote = on_nothing, .end = on_end};
+
+/* Each message that comes is exactly one of the writes, in order. */
+static void take_messages(void *arg)
+{
+	struct borders *b = arg;
+	char data[8192];
+	ssize_t n;
+
+	while ((n = recv(b->peer, data, sizeof(data), MSG_DONTWAIT)) > 0) {
+		assert_int_equal(n, write_bytes(b->got));
+		for (ssize_t i = 0; i < n; i++)
+			assert_int_equal(data[i], (char)b->got);
+		b->got++;
+	}
+	if (b->got == WRITES)
+		http_loop_stop(b->loop);
+	else
+		http_loop_post(b->loop, take_messages, b);
+}
+
+/* Over a socket that keeps messages apart it shows that neighbours are never sent together, neither at
+ * once nor after waiting in the queue. */
+static void test_borders(void **state)
+{
+	struct borders b = {0};
+	struct error err;
+	int fd[2];
+
+	assert_int_equal(http_loop_create(&b.loop, &err), OK);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fd), 0);
+	b.peer = fd[1];
+	http_io_init(&b.io, b.loop, fd[0], NULL, false, &border_calls, &b);
+	for (unsigned i = 0; i < WRITES; i++) {
+		char data[8192];
+
+		memset(data, (int)i, sizeof(data));
+		http_io_write(&b.io, data, write_bytes(i));
+	}
+	assert_true(b.io.out_bytes > 100000);
+	http_loop_post(b.loop, take_messages, &b);
+	http_loop_run(b.loop);
+	assert_int_equal(b.io.out_bytes, 0);
+	http_io_close(&b.io);
+	close(b.peer);
+	http_loop_destroy(b.loop);
+}
+
 static void test_frames(void **state)
 {
 	static const struct {
@@ -225,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_bell),
 		cmocka_unit_test(test_posts),
 		cmocka_unit_test(test_timers_and_signals),
+		cmocka_unit_test(test_borders),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_parser),
 	};

@@ -1,6 +1,7 @@
 /* The server over loopback sockets: requests of every shape, refusals, limits, timeouts, listeners. */
 #include "cm.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,7 +293,7 @@ static void test_timeouts(void **state)
 	int fd;
 
 	http_case_init(&c);
-	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 100;
+	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 250;
 	http_case_open(&c);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		http_case_ask(&c, rows[i].text, &in);
@@ -301,7 +302,7 @@ static void test_timeouts(void **state)
 	}
 	/* Slowly is too late as well: the clock of a head does not start again with each byte. */
 	fd = http_case_connect(&c);
-	for (int i = 0; i < 20 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
+	for (int i = 0; i < 50 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
 		usleep(20000);
 	http_case_read_all(fd, &in);
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
@@ -427,6 +428,38 @@ static void check_stale(const char *path)
 	assert_int_equal(unlink(path), 0);
 }
 
+/* IPv6, where this machine has it: alone, and "::" that takes IPv4 too. */
+static void check_six(struct http_case *c, struct listen_call *l)
+{
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct buf in = {0};
+	int fd;
+
+	l->at = (struct http_listen){.host = "::1", .tag = 6};
+	http_case_call(c, do_listen, l);
+	if (l->st != OK) {
+		print_message("no IPv6 here: %s\n", l->err.msg);
+		return;
+	}
+	six.sin6_port = htons(l->port);
+	fd = socket(AF_INET6, SOCK_STREAM, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&six, sizeof(six)), 0);
+	http_case_send(fd, "GET /6 HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n");
+	assert_true(http_case_read_all(fd, &in));
+	assert_has(&in, "GET /6 []");
+	assert_int_equal(strncmp(c->last_peer, "[::1]:", 6), 0);
+	assert_int_equal(c->last_listener, 6);
+	close(fd);
+	l->at.host = "::";
+	http_case_call(c, do_listen, l);
+	assert_int_equal(l->st, OK);
+	c->port = l->port;
+	http_case_ask(c, "GET /4 HTTP/1.1\r\n" H "Connection: close\r\n\r\n", &in);
+	assert_has(&in, "GET /4 []");
+	assert_int_equal(strncmp(c->last_peer, "127.0.0.1:", 10), 0);
+	buf_deinit(&in);
+}
+
 static void test_listeners(void **state)
 {
 	char folder[] = "/tmp/fathom-http-XXXXXX", path[64];
@@ -440,7 +473,7 @@ static void test_listeners(void **state)
 	snprintf(path, sizeof(path), "%s/s", folder);
 	http_case_init(&c);
 	http_case_open(&c);
-	l.at = (struct http_listen){.unix_path = path, .unix_mode = 0660};
+	l.at = (struct http_listen){.unix_path = path, .unix_mode = 0660, .tag = 7};
 	http_case_call(&c, do_listen, &l);
 	assert_int_equal(l.st, OK);
 	assert_int_equal(stat(path, &st), 0);
@@ -450,6 +483,7 @@ static void test_listeners(void **state)
 	assert_true(http_case_read_all(fd, &in));
 	assert_has(&in, "GET /u []");
 	assert_string_equal(c.last_peer, "unix");
+	assert_int_equal(c.last_listener, 7);
 	close(fd);
 	/* In use; not a socket; too long; a name without an address; a port in use. */
 	http_case_call(&c, do_listen, &l);
@@ -474,6 +508,7 @@ static void test_listeners(void **state)
 	c.port = l.port;
 	http_case_ask(&c, "GET /l HTTP/1.1\r\n" H "Connection: close\r\n\r\n", &in);
 	assert_has(&in, "GET /l []");
+	check_six(&c, &l);
 	http_case_close(&c);
 	assert_int_equal(stat(path, &st), -1);
 	check_stale(path);

@@ -67,6 +67,7 @@ struct request {
 	uint32_t n_prompt;
 	uint32_t n_ids; /* when it has ended */
 	uint32_t n_rows_done;
+	uint32_t n_seen;   /* known tokens, which never get fewer */
 	uint32_t n_missed; /* steps since it was last in a batch */
 	uint64_t arrival;
 	int32_t ids[MAX_LEN];
@@ -374,7 +375,8 @@ static void collect(struct world *w)
 			continue;
 		info = sched_seq_get(w->s, i);
 		assert_int_equal(info.n_prompt, r->n_prompt);
-		assert_true(info.n_known <= r->n_ids);
+		assert_true(info.n_known <= r->n_ids && info.n_known >= r->n_seen);
+		r->n_seen = info.n_known;
 		assert_memory_equal(info.ids, r->ids, sizeof(*r->ids) * info.n_known);
 		if (info.state != SCHED_FINISHED)
 			continue;
@@ -406,6 +408,7 @@ static void step(struct world *w)
 {
 	static int32_t tokens[SLOTS][1 + SCHED_MAX_DRAFTS];
 	struct sched_result results[SLOTS];
+	uint64_t preemptions = sched_get_stats(w->s).preemptions;
 	uint32_t n, live = 0;
 
 	armed = true;
@@ -414,6 +417,9 @@ static void step(struct world *w)
 	for (uint32_t i = 0; i < SLOTS; i++)
 		live += w->req[i].live;
 	assert_true(n > 0 || live == 0);
+	if (sched_get_stats(w->s).preemptions != preemptions) /* then nobody is admitted */
+		for (uint32_t i = 0; i < n; i++)
+			assert_false(sched_slices(w->s)[i].first);
 	check_batch(w, w->mem, n);
 	check_starvation(w);
 	if (n && dice(w, 40) == 0) {

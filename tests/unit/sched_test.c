@@ -292,6 +292,7 @@ static void test_all_running_advance(void **state)
 	gave(&f, a, 15, 0);
 	commit(&f);
 	plan(&f);
+	assert_int_equal(sched_slices(f.s)[0].slot, a);
 	gave(&f, a, 15, 0);
 	gave(&f, b, 0, 1);
 	commit(&f);

@@ -189,6 +189,7 @@ static void test_shards(void **state)
 	write_file("1.safetensors", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
 	write_file("2.safetensors", "{" ENTRY("b", "F32", "[1]", 0, 4) "}", 4);
 	write_file("golden.safetensors", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
+	write_file("routes.safetensors", "{" ENTRY("a", "F32", "[1]", 0, 4) "}", 4);
 	refused_dir(NULL, "2 .safetensors files and no .safetensors.index.json");
 	write_bytes("model.safetensors.index.json", index, strlen(index));
 	assert_int_equal(safetensors_open_dir(&s, dir, &err), OK);

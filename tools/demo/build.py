@@ -54,6 +54,7 @@ def main():
     os.makedirs(os.path.dirname(args.golden), exist_ok=True)
     run("golden.py", args.model, args.golden)
     run("score.py", args.model)
+    run("score.py", args.model, "--limit", 12, "--answers", os.path.join(os.path.dirname(args.golden), "answers.jsonl"))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from tokenizers import Tokenizer
 from skills import arithmetic, chat, choice, docs, language, long, tools, util, weighted
 
 # Share of the samples (not of the tokens), from a count of tokens on. The first phase is short on copying, which the model
-# takes long to find; the second has more of it, and everything that needs it (tools, lookups) follows.
+# takes long to find; the second has more of it, and of what needs it (tools, lookups).
 PHASES = [
-    (0, [(0.38, arithmetic.make), (0.12, tools.make), (0.14, docs.make), (0.11, choice.make), (0.12, util.make),
-         (0.035, chat.make), (0.035, chat.make_turns), (0.05, language.make), (0.012, long.make), (0.008, docs.make_text)]),
-    (2_300_000, [(0.30, arithmetic.make), (0.11, tools.make), (0.10, docs.make), (0.09, choice.make), (0.14, util.make),
-                 (0.22, util.make_copy), (0.03, chat.make), (0.06, chat.make_turns), (0.05, language.make),
-                 (0.02, long.make), (0.006, docs.make_text)]),
+    (0, [(0.46, arithmetic.make), (0.05, tools.make), (0.11, docs.make), (0.14, choice.make), (0.09, util.make),
+         (0.06, util.make_copy), (0.025, chat.make), (0.03, chat.make_turns), (0.03, language.make), (0.006, long.make),
+         (0.005, docs.make_text)]),
+    (2_000_000, [(0.36, arithmetic.make), (0.07, tools.make), (0.09, docs.make), (0.14, choice.make), (0.10, util.make),
+                 (0.16, util.make_copy), (0.02, chat.make), (0.04, chat.make_turns), (0.03, language.make),
+                 (0.008, long.make), (0.004, docs.make_text)]),
 ]
 
 

@@ -3,6 +3,7 @@
 
     score.py models/demo                             with the PyTorch model, greedy
     score.py models/demo --program build/fathom      the same questions through the program's command line
+    score.py models/demo --answers FILE              its answers, for `fathom bench drafts`
     score.py models/demo --mtp                       how often the MTP layer's draft is the model's own next choice
     score.py models/demo --load                      tokens per expert over the held-out set
 """
@@ -80,7 +81,8 @@ class Torch:
 
 
 class Program:
-    """One process per question: PROGRAM complete DIRECTORY, prompt on standard input."""
+    """One process per question: PROGRAM complete DIRECTORY --json, the rendered prompt on standard input. The ids are
+    taken, because the printed text leaves control tokens out."""
 
     def __init__(self, directory, program, extra):
         from data import Renderer
@@ -91,11 +93,11 @@ class Program:
         for item in items:
             text = self.renderer.text(item["messages"], item["tools"], item["thinking"])
             command = [self.program, "complete", self.directory, "--max-tokens", str(limit), "--temperature", "0",
-                       "--no-echo", *self.extra, "-"]
+                       "--no-add-bos", "--json", *self.extra]
             done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
-            out.append(done.stdout)
+            out.append(self.renderer.decode(json.loads(done.stdout)["ids"]))
         return out
 
 
@@ -152,6 +154,12 @@ def expert_load(backend, sets):
         print(f"layer {first + i}: " + " ".join(f"{s:5.2f}" for s in share.tolist()))
 
 
+def answer_line(renderer, item, answer):
+    prompt = renderer.encode(renderer.text(item["messages"], item["tools"], item["thinking"]))
+    ids = prompt + renderer.encode(answer) + [renderer.eos]
+    return json.dumps({"ids": ids, "answer_at": len(prompt)}, separators=(",", ":")) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,6 +172,7 @@ def main():
     parser.add_argument("--max-tokens", type=int, default=320)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers per skill")
+    parser.add_argument("--answers", help="write the answers to this file, as `bench drafts` reads them")
     parser.add_argument("--mtp", action="store_true")
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -182,16 +191,20 @@ def main():
     if args.load:
         expert_load(backend, sets)
         return
-    result = {}
+    result, lines = {}, []
     for skill, items in sets.items():
         answers = backend.answers(items, args.max_tokens)
         good = [right(item, a) for item, a in zip(items, answers)]
+        lines += [answer_line(backend.renderer, item, a) for item, a in zip(items, answers)]
         result[skill] = {"right": sum(good), "of": len(items)}
         if not args.json:
             print(f"{skill:18s} {sum(good):4d} of {len(items):4d}  {100 * sum(good) / len(items):5.1f} %", flush=True)
         shown = [(i, a) for i, a, g in zip(items, answers, good) if not g][:args.show]
         for item, a in shown:
             print(f"    {item['messages'][-1]['content']!r}\n    expected {item['expected']!r}\n    got      {a!r}")
+    if args.answers:
+        with open(args.answers, "w", encoding="utf-8") as file:
+            file.writelines(lines)
     if args.json:
         print(json.dumps(result, indent=1))
 

@@ -92,6 +92,21 @@ static void route_group_scores(const struct route_args *a, struct route_row *r)
 	}
 }
 
+/* Puts the caller's choice in place of the row's own; whether they are the same. */
+static bool route_give(const struct route_args *a, const int32_t *ids, struct route_row *r)
+{
+	bool same = true;
+
+	for (uint32_t i = 0; i < a->top_k; i++) {
+		BUG_ON(ids[i] < 0 || (uint32_t)ids[i] >= a->experts || (i > 0 && ids[i] <= ids[i - 1]));
+		same = same && r->expert_chosen[ids[i]];
+	}
+	memset(r->expert_chosen, 0, a->experts);
+	for (uint32_t i = 0; i < a->top_k; i++)
+		r->expert_chosen[ids[i]] = true;
+	return same;
+}
+
 static void route_one(const struct route_job *job, uint32_t row, struct route_row *r)
 {
 	const struct route_args *a = job->a;
@@ -109,6 +124,8 @@ static void route_one(const struct route_job *job, uint32_t row, struct route_ro
 	m = route_top(r->expert_chosen, r->choice, a->experts, a->top_k,
 		limited ? r->group_kept : NULL, limited ? a->experts / a->groups : 1);
 	margin = m < margin ? m : margin;
+	if (a->given && ids[0] >= 0 && !route_give(a, ids, r))
+		margin = -margin;
 	for (uint32_t i = 0; i < a->experts; i++)
 		if (r->expert_chosen[i]) {
 			ids[n] = (int32_t)i;

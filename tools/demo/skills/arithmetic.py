@@ -105,8 +105,7 @@ def number(rng, digits):
 
 def operands(rng, op, think):
     if op in "+-":
-        most = 5 if think and rng.random() < 0.2 else 4
-        n = weighted(rng, [(1, 1), (3, 2), (5, 3), (2.5 if most >= 4 else 0, 4), (2 if most == 5 else 0, 5)])
+        n = weighted(rng, [(1, 1), (3, 2), (5, 3), (2 if think else 0, 4)])
         m = n if rng.random() < 0.6 else rng.randint(1, n)
         a, b = number(rng, n), number(rng, m)
         if op == "+" and rng.random() < 0.5:
@@ -114,7 +113,7 @@ def operands(rng, op, think):
         if op == "-" and a < b and rng.random() < 0.8:
             a, b = b, a
         return a, b
-    n, m = weighted(rng, [(2.5, (1, 1)), (4, (2, 1)), (1.5, (1, 2)), (2, (3, 1)), (2 if think else 0.7, (2, 2))])
+    n, m = weighted(rng, [(3, (1, 1)), (4, (2, 1)), (1.5, (1, 2)), (2 if think else 0, (3, 1)), (2 if think else 0, (2, 2))])
     return number(rng, n), number(rng, m)
 
 
@@ -176,6 +175,6 @@ def story(rng, held, think):
 
 def make(rng, held=False, think=None):
     think = rng.random() < 0.55 if think is None else think
-    question, thought, answer, value, key = (story if rng.random() < 0.22 else plain)(rng, held, think)
+    question, thought, answer, value, key = (story if rng.random() < 0.18 else plain)(rng, held, think)
     return sample("arithmetic_think" if think else "arithmetic", [user(question), assistant(answer)], key,
                   {"type": "number", "value": value}, thought if think else None)

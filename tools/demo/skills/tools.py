@@ -283,14 +283,14 @@ def preface(rng):
 
 
 def seen(rng, held=False):
-    count = rng.choice([1, 2, 2, 3, 4])
+    count = rng.choice([1, 2, 2, 3])
     names, defs = seen_tools(rng, count)
-    rounds = [seen_round(rng, rng.choice(names)) for _ in range(rng.choice([1, 2, 3, 4]))]
+    rounds = [seen_round(rng, rng.choice(names)) for _ in range(rng.choice([2, 3, 4, 5]))]
     return finish(rng, "tool_seen", rounds, defs, held, preface(rng))
 
 
 def unseen(rng, held=False):
-    tools = [invent(rng, held) for _ in range(rng.choice([1, 2, 2, 2, 3, 4]))]
+    tools = [invent(rng, held) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
     if len({t[0] for t in tools}) < len(tools):
         tools = tools[:1]
     described = rng.random() < 0.25
@@ -301,7 +301,7 @@ def unseen(rng, held=False):
         defs += more
         rng.shuffle(defs)
     rounds = []
-    for i in range(rng.choice([1, 2, 3, 4])):
+    for i in range(rng.choice([2, 3, 4, 5])):
         if known and i and rng.random() < 0.4:
             rounds.append(seen_round(rng, rng.choice(known)))
             continue
