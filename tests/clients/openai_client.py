@@ -1,0 +1,180 @@
+"""openai-python against a running server: what its users call, with the types and exceptions that it makes of the answers.
+
+Usage: openai_client.py BASE_URL API_KEY
+"""
+import asyncio
+import sys
+import time
+import unittest
+
+import openai
+
+BASE, KEY = sys.argv[1:3]
+HELLO = [{"role": "user", "content": "What is fathom?"}]
+GREEDY = {"temperature": 0, "max_tokens": 24}
+
+
+class Sync(unittest.TestCase):
+    def setUp(self):
+        self.client = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=120)
+        self.model = self.client.models.list().data[0].id
+
+    def tearDown(self):
+        self.client.close()
+
+    def chat(self, **more):
+        return self.client.chat.completions.create(**{"model": self.model, "messages": HELLO, **GREEDY, **more})
+
+    def complete(self, **more):
+        return self.client.completions.create(**{"model": self.model, "prompt": "fathom", **GREEDY, **more})
+
+    def test_models(self):
+        models = self.client.models.list()
+        self.assertEqual((models.object, models.data[0].object), ("list", "model"))
+        self.assertGreater(models.data[0].max_model_len, 0)
+
+    def test_chat(self):
+        answer = self.chat()
+        self.assertTrue(answer.choices[0].message.content)
+        self.assertEqual(answer.choices[0].message.role, "assistant")
+        self.assertEqual(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        self.assertIn(answer.choices[0].finish_reason, ("stop", "length"))
+        self.assertEqual(self.chat().choices[0].message.content, answer.choices[0].message.content)
+
+    def test_streams_say_the_same(self):
+        whole = self.chat()
+        chunks = list(self.chat(stream=True, stream_options={"include_usage": True}))
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        self.assertEqual(text, whole.choices[0].message.content)
+        self.assertEqual(chunks[0].choices[0].delta.role, "assistant")
+        self.assertEqual(chunks[-1].choices, [])
+        self.assertEqual(chunks[-1].usage, whole.usage)
+        self.assertEqual([c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason],
+                         [whole.choices[0].finish_reason])
+        whole = self.complete()
+        text = "".join(c.choices[0].text for c in self.complete(stream=True))
+        self.assertEqual(text, whole.choices[0].text)
+
+    def test_stream_helper(self):
+        """client.chat.completions.stream() puts the pieces together itself, and complains of any that do not fit."""
+        with self.client.chat.completions.stream(model=self.model, messages=HELLO, temperature=0) as stream:
+            kinds = {event.type for event in stream}
+            final = stream.get_final_completion()
+        self.assertLessEqual({"chunk", "content.delta", "content.done"}, kinds)
+        self.assertEqual(final.choices[0].message.content, self.chat(max_tokens=openai.NOT_GIVEN).choices[0].message.content)
+
+    def test_stream_left_early(self):
+        with self.chat(stream=True, max_tokens=2000, extra_body={"ignore_eos": True}) as stream:
+            for _, chunk in zip(range(5), stream):
+                self.assertTrue(chunk.choices)
+        self.assertTrue(self.chat().choices)
+
+    def test_several_choices(self):
+        answer = self.chat(n=3, temperature=1, seed=5)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2])
+        self.assertGreater(len({c.message.content for c in answer.choices}), 1)
+        texts = {}
+        for chunk in self.chat(n=3, temperature=1, seed=5, stream=True):
+            for c in chunk.choices:
+                texts[c.index] = texts.get(c.index, "") + (c.delta.content or "")
+        self.assertEqual([texts[i] for i in range(3)], [c.message.content for c in answer.choices])
+        answer = self.complete(prompt=["fathom", "The"], n=2, temperature=1)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2, 3])
+
+    def test_seed(self):
+        texts = [self.complete(temperature=1, seed=seed).choices[0].text for seed in (1, 1, 2)]
+        self.assertEqual(texts[0], texts[1])
+        self.assertNotEqual(texts[0], texts[2])
+
+    def test_logprobs(self):
+        answer = self.chat(logprobs=True, top_logprobs=3, max_tokens=5)
+        content = answer.choices[0].logprobs.content
+        self.assertEqual(len(content), answer.usage.completion_tokens)
+        for token in content:
+            self.assertLessEqual(token.logprob, 0)
+            self.assertEqual(len(token.top_logprobs), 3)
+            self.assertEqual(token.top_logprobs[0].logprob, token.logprob)  # greedy
+            self.assertEqual(bytes(token.bytes).decode(errors="replace"), token.token)
+        text = self.complete(logprobs=2, max_tokens=5, echo=True)
+        logprobs = text.choices[0].logprobs
+        self.assertIsNone(logprobs.token_logprobs[0])
+        self.assertEqual(len(logprobs.tokens), text.usage.total_tokens)
+        self.assertEqual(len(logprobs.tokens), len(logprobs.text_offset))
+
+    def test_stop(self):
+        text = self.complete().choices[0].text
+        word = text.split()[3]
+        answer = self.complete(stop=[word, "never said"]).choices[0]
+        self.assertEqual((answer.finish_reason, answer.text), ("stop", text[:text.index(word)]))
+        streamed = "".join(c.choices[0].text for c in self.complete(stop=word, stream=True))
+        self.assertEqual(streamed, answer.text)
+        self.assertEqual(self.complete(max_tokens=3).choices[0].finish_reason, "length")
+
+    def test_raw_response(self):
+        raw = self.client.chat.completions.with_raw_response.create(model=self.model, messages=HELLO, max_tokens=1)
+        self.assertEqual(raw.status_code, 200)
+        self.assertEqual(len(raw.parse().choices), 1)
+
+    def test_errors(self):
+        for error, status, call in (
+                (openai.BadRequestError, 400, lambda: self.chat(temperature=5)),
+                (openai.BadRequestError, 400, lambda: self.chat(messages=[])),
+                (openai.BadRequestError, 400, lambda: self.complete(max_tokens=1000000)),
+                (openai.BadRequestError, 400, lambda: self.chat(temperature=-1, stream=True)),
+                (openai.NotFoundError, 404, lambda: self.chat(model="other")),
+                (openai.NotFoundError, 404, lambda: self.client.embeddings.create(model=self.model, input="x")),
+                (openai.AuthenticationError, 401, lambda: self.client.with_options(api_key="wrong").models.list())):
+            with self.assertRaises(error) as caught:
+                call()
+            self.assertEqual(caught.exception.status_code, status)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.chat(temperature=5)
+        self.assertEqual(caught.exception.param, "temperature")
+        self.assertIn("temperature", caught.exception.message)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.complete(max_tokens=1000000)
+        self.assertIn("maximum context length", str(caught.exception))
+
+    def test_timeout(self):
+        with self.assertRaises(openai.APITimeoutError):
+            self.client.with_options(timeout=0.2).completions.create(
+                model=self.model, prompt="fathom", max_tokens=3000, extra_body={"ignore_eos": True})
+        began = time.monotonic()
+        self.assertTrue(self.complete(max_tokens=1).choices)
+        self.assertLess(time.monotonic() - began, 60)
+
+
+class Async(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.client = openai.AsyncOpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=120)
+        self.model = (await self.client.models.list()).data[0].id
+
+    async def asyncTearDown(self):
+        await self.client.close()
+
+    async def stream(self, **more):
+        stream = await self.client.chat.completions.create(model=self.model, messages=HELLO, stream=True, **{**GREEDY, **more})
+        return "".join([c.choices[0].delta.content or "" async for c in stream])
+
+    async def test_many_at_a_time(self):
+        want = (await self.client.chat.completions.create(model=self.model, messages=HELLO, **GREEDY)).choices[0].message.content
+        got = await asyncio.gather(*[self.stream() for _ in range(24)])
+        self.assertEqual(set(got), {want})
+
+    async def test_cancelled(self):
+        tasks = [asyncio.create_task(self.stream(max_tokens=3000, extra_body={"ignore_eos": True})) for _ in range(6)]
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.assertTrue(await self.stream())
+
+    async def test_errors(self):
+        with self.assertRaises(openai.NotFoundError):
+            await self.client.completions.create(model="other", prompt="x")
+        with self.assertRaises(openai.AuthenticationError):
+            await self.client.with_options(api_key="wrong").completions.create(model=self.model, prompt="x")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
