@@ -2,6 +2,7 @@
 #include "cm.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pty.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -39,12 +40,19 @@ static void restore(void)
 static const char *received(int fd)
 {
 	static char text[4096];
-	ssize_t n;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	size_t len = 0;
 
 	fflush(stderr);
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	n = read(fd, text, sizeof(text) - 1);
-	text[n > 0 ? n : 0] = 0;
+	/* A terminal hands its text over in pieces, a moment later. */
+	while (len < sizeof(text) - 1 && poll(&p, 1, 100) == 1 && (p.revents & POLLIN)) {
+		ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = 0;
 	return text;
 }
 
