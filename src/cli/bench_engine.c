@@ -23,6 +23,7 @@
 #include "cli/machine.h"
 #include "cli/shape.h"
 #include "engine/engine.h"
+#include "load/load_summary.h"
 
 #define MAX_RANDOM_ID 10000u /* as vLLM's latency benchmark; lower ids are common tokens */
 
@@ -261,15 +262,6 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Linear between the neighbours, as numpy does. */
-static double percentile(const double *sorted, uint32_t n, double p)
-{
-	double at = p / 100 * (n - 1);
-	uint32_t i = (uint32_t)at;
-
-	return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
-}
-
 static enum status report_latency(const struct bench_engine *b, double *seconds, const struct values *v,
 	struct error *err)
 {
@@ -289,7 +281,7 @@ static enum status report_latency(const struct bench_engine *b, double *seconds,
 	qsort(seconds, n, sizeof(*seconds), by_value);
 	buf_printf(&out, "Avg latency: %.6f seconds\nStd latency: %.6f seconds\n", sum / n, sqrt(squares / n));
 	for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
-		double p = percentile(seconds, n, points[i]);
+		double p = load_percentile(seconds, n, points[i]);
 
 		snprintf(key, sizeof(key), "%d", points[i]);
 		buf_printf(&out, "%d%% percentile latency: %.6f seconds\n", points[i], p);
