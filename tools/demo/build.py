@@ -15,8 +15,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-# The counts of the published weights.
-TOKENS, DECAY_TOKENS = 10_664_337, 6_000_000
+# The course of the learning rate of the published weights: two falls, the second with the third phase of data.py.
+RATES = "0:1,4664337:1,10664337:0,11000000:0.5,30000000:0"
 # Large blocks stay with the process: without this, a third of the time goes into mapping fresh pages.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
@@ -34,8 +34,7 @@ def main():
                         help="folder with V3.1's tokenizer.json, tokenizer_config.json and chat_template.tools.jinja")
     parser.add_argument("--golden", default=os.path.join(ROOT, "tests", "data", "demo", "golden.safetensors"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--decay-tokens", type=int, default=DECAY_TOKENS)
+    parser.add_argument("--rates", default=RATES, help="see train.py (default %(default)s)")
     args = parser.parse_args()
 
     os.makedirs(args.model, exist_ok=True)
@@ -48,8 +47,8 @@ def main():
         json.dump(config, file, ensure_ascii=False, indent=2)
         file.write("\n")
     run("heldout.py", os.path.join(args.model, "eval"))
-    run("train.py", "--model", args.model, "--folder", args.folder, "--seed", args.seed, "--tokens", args.tokens,
-        "--decay-tokens", args.decay_tokens)
+    run("train.py", "--model", args.model, "--folder", args.folder, "--seed", args.seed,
+        "--rates", args.rates)
     run("export.py", os.path.join(args.folder, "checkpoint.pt"), args.model)
     os.makedirs(os.path.dirname(args.golden), exist_ok=True)
     run("golden.py", args.model, args.golden)

@@ -9,20 +9,26 @@ from tokenizers import Tokenizer
 
 from skills import arithmetic, chat, choice, docs, language, long, tools, util, weighted
 
-# Share of the samples (not of the tokens), from a count of tokens on. The first phase is short on copying, which the model
-# takes long to find; the second has more of it, and of what needs it (tools, lookups).
+# Share of the samples (not of the tokens), from a count of tokens on, and how a sample's targets weigh: each 1 / n ** power for
+# n targets. The first phase is short on copying, which the model takes long to find; the second has more of it, and of what
+# needs it (tools, lookups). The third is for what answers in a few tokens, which long reasoning drowns when every target weighs
+# the same: sums without thinking, four-way choice, names of tools never seen.
 PHASES = [
-    (0, [(0.46, arithmetic.make), (0.05, tools.make), (0.11, docs.make), (0.14, choice.make), (0.09, util.make),
-         (0.06, util.make_copy), (0.025, chat.make), (0.03, chat.make_turns), (0.03, language.make), (0.006, long.make),
-         (0.005, docs.make_text)]),
-    (2_000_000, [(0.36, arithmetic.make), (0.07, tools.make), (0.09, docs.make), (0.14, choice.make), (0.10, util.make),
-                 (0.16, util.make_copy), (0.02, chat.make), (0.04, chat.make_turns), (0.03, language.make),
-                 (0.008, long.make), (0.004, docs.make_text)]),
+    (0, 0, [(0.46, arithmetic.make), (0.05, tools.make), (0.11, docs.make), (0.14, choice.make), (0.09, util.make),
+            (0.06, util.make_copy), (0.025, chat.make), (0.03, chat.make_turns), (0.03, language.make), (0.006, long.make),
+            (0.005, docs.make_text)]),
+    (2_000_000, 0, [(0.36, arithmetic.make), (0.07, tools.make), (0.09, docs.make), (0.14, choice.make), (0.10, util.make),
+                    (0.16, util.make_copy), (0.02, chat.make), (0.04, chat.make_turns), (0.03, language.make),
+                    (0.008, long.make), (0.004, docs.make_text)]),
+    (10_668_166, 0.4, [(0.12, arithmetic.make), (0.33, arithmetic.make_direct), (0.045, tools.make_wide), (0.08, docs.make),
+                       (0.24, choice.make_more), (0.05, util.make), (0.05, util.make_copy), (0.02, chat.make),
+                       (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
 ]
 
 
-def mixture(drawn):
-    return [shares for start, shares in PHASES if start <= drawn][-1]
+def phase(drawn):
+    """(power, shares) of the phase that a count of tokens belongs to."""
+    return [row[1:] for row in PHASES if row[0] <= drawn][-1]
 
 
 class Renderer:
@@ -104,17 +110,18 @@ def held_out(folder):
 
 
 def batch(renderer, seed, step, drawn, tokens, refused, longest=4096):
-    """The documents of one step, a function of seed, step and tokens drawn before: [(ids, mask)], at least `tokens` ids
-    together."""
+    """The documents of one step, a function of seed, step and tokens drawn before: [(ids, mask, weight of a target)], at least
+    `tokens` ids together."""
+    power, shares = phase(drawn)
     rng = random.Random(f"{seed}:{step}")
     docs_, total = [], 0
     while total < tokens:
-        s = weighted(rng, mixture(drawn))(rng)
+        s = weighted(rng, shares)(rng)
         if marks(s) & refused:
             continue
         ids, mask = renderer.train(s)
         if len(ids) > longest:
             continue
-        docs_.append((ids, mask))
+        docs_.append((ids, mask, sum(mask) ** -power if power else 1.0))
         total += len(ids)
     return docs_

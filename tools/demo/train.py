@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Trains the demo model: a function of the seed, the token counts and the machine type alone.
+"""Trains the demo model: a function of the seed, the learning rate's course and the machine type alone.
 
-The learning rate warms up, stays, and decays over the last --decay-tokens (to nothing), so a run can be ended at any time:
-    touch FOLDER/finish     starts the decay at the next step; the token counts to repeat the run are printed
+The learning rate runs straight from point to point of --rates, after a warm-up of 100 steps, and the run ends at the last
+point. It can be brought to an end at any time:
+    echo COUNT > FOLDER/finish     the rate falls to nothing over the next COUNT tokens; the points that repeat the run are printed
 Steps are counted in tokens drawn. A checkpoint is written every --save-every seconds and on SIGTERM; started again on the same folder,
 the run goes on from it, and ends with the same weights as one that was never stopped.
 
@@ -72,30 +73,50 @@ def split_parameters(model):
 
 
 def losses(model, docs, mtp_weight):
-    """Mean cross entropy over the targets, of the model and of its MTP layer."""
-    lengths = [len(ids) for ids, _ in docs]
+    """Weighted mean of the targets' cross entropy, of the model and of its MTP layer."""
+    lengths = [len(ids) for ids, _, _ in docs]
     stream = Stream(lengths)
-    ids = torch.tensor([t for d, _ in docs for t in d])
-    index1, target1, index2, target2, nexts, base = [], [], [], [], [], 0
-    for d, mask in docs:
+    ids = torch.tensor([t for d, _, _ in docs for t in d])
+    index1, target1, weight1, index2, target2, weight2, nexts, base = [], [], [], [], [], [], [], 0
+    for d, mask, weight in docs:
         n = len(d)
         nexts += d[1:] + d[:1]
         for i in range(n - 1):
             if mask[i + 1]:
                 index1.append(base + i)
                 target1.append(d[i + 1])
+                weight1.append(weight)
             if i < n - 2 and mask[i + 2]:
                 index2.append(base + i)
                 target2.append(d[i + 2])
+                weight2.append(weight)
         base += n
     with torch.autocast("cpu", torch.bfloat16):
         states, cos, sin = model.states(ids, stream)
         drafts = model.draft_states(states, torch.tensor(nexts), cos, sin, stream)
         a = states.index_select(0, torch.tensor(index1)) @ model.lm_head.T
         b = drafts.index_select(0, torch.tensor(index2)) @ model.lm_head.T
-    main = F.cross_entropy(a.float(), torch.tensor(target1))
-    mtp = F.cross_entropy(b.float(), torch.tensor(target2))
+    main, mtp = mean(a, target1, weight1), mean(b, target2, weight2)
     return main, mtp, main + mtp_weight * mtp
+
+
+def mean(logits, targets, weights):
+    if all(w == 1 for w in weights):
+        return F.cross_entropy(logits.float(), torch.tensor(targets))
+    weights = torch.tensor(weights)
+    return (F.cross_entropy(logits.float(), torch.tensor(targets), reduction="none") * weights).sum() / weights.sum()
+
+
+def points(text):
+    """The points of --rates: [(tokens, share of the full rate)]."""
+    return [(int(tokens), float(share)) for tokens, share in (p.split(":") for p in text.split(","))]
+
+
+def rate_at(course, drawn):
+    for (start, a), (end, b) in zip(course, course[1:]):
+        if drawn < end:
+            return a + (b - a) * max(0, drawn - start) / (end - start)
+    return course[-1][1]
 
 
 def main():
@@ -103,8 +124,7 @@ def main():
     parser.add_argument("--model", required=True, help="directory with tokenizer.json, tokenizer_config.json and eval/")
     parser.add_argument("--folder", required=True, help="where checkpoints and the log go")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens in all")
-    parser.add_argument("--decay-tokens", type=int, default=4_000_000, help="of which the last ones with falling rate")
+    parser.add_argument("--rates", type=points, required=True, help="TOKENS:SHARE,... of the full learning rate")
     parser.add_argument("--step-tokens", type=int, default=4096)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--adam-lr", type=float, default=3e-3)
@@ -124,7 +144,7 @@ def main():
     matrices, others = split_parameters(model)
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, eps=1e-10, foreach=True)
-    step, drawn, decay_start, decay_tokens = 0, 0, args.tokens - args.decay_tokens, args.decay_tokens
+    step, drawn, course, finishing = 0, 0, args.rates, False
     path = os.path.join(args.folder, "checkpoint.pt")
     if os.path.exists(path):
         state = torch.load(path)
@@ -132,31 +152,29 @@ def main():
         adam.load_state_dict(state["adam"])
         muon.moments = state["muon"]
         step, drawn = state["step"], state["drawn"]
-        if state["decaying"]:
-            decay_start, decay_tokens = state["decay_start"], state["decay_tokens"]
+        if state["finishing"]:
+            course, finishing = state["course"], True
     log = open(os.path.join(args.folder, "log.jsonl"), "a", buffering=1, encoding="utf-8")
     finish = os.path.join(args.folder, "finish")
 
     def save():
         torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "muon": muon.moments, "step": step,
-                    "drawn": drawn, "decaying": drawn >= decay_start, "decay_start": decay_start,
-                    "decay_tokens": decay_tokens}, path + ".new")
+                    "drawn": drawn, "course": course, "finishing": finishing}, path + ".new")
         os.replace(path + ".new", path)
 
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     saved = begun = time.time()
     since, sums, count = drawn, [0.0, 0.0], 0
-    while drawn < decay_start + decay_tokens:
-        if drawn < decay_start and os.path.exists(finish):
+    while drawn < course[-1][0]:
+        if not finishing and os.path.exists(finish):
             with open(finish, encoding="utf-8") as file:
-                text = file.read().strip()
-            decay_start, decay_tokens = drawn, int(text) if text else decay_tokens
-            print(f"to repeat: --tokens {decay_start + decay_tokens} --decay-tokens {decay_tokens}", flush=True)
+                count_left = int(file.read())
+            course = [p for p in course if p[0] < drawn] + [(drawn, rate_at(course, drawn)), (drawn + count_left, 0.0)]
+            finishing = True
+            print("to repeat: --rates " + ",".join(f"{tokens}:{share!r}" for tokens, share in course), flush=True)
         docs = batch(renderer, args.seed, step, drawn, args.step_tokens, refused)
-        rate = min(1.0, (step + 1) / 100)
-        if drawn >= decay_start:
-            rate *= max(0.0, 1 - (drawn - decay_start) / decay_tokens)
+        rate = min(1.0, (step + 1) / 100) * rate_at(course, drawn)
         for m in model.moe_layers():
             m.load.zero_()
         main_loss, mtp_loss, loss = losses(model, docs, args.mtp_weight)
@@ -170,7 +188,7 @@ def main():
         for m in model.moe_layers():
             m.e_score_correction_bias -= args.bias_rate * rate * torch.sign(m.load - m.load.mean())
         step += 1
-        drawn += sum(len(ids) for ids, _ in docs)
+        drawn += sum(len(ids) for ids, _, _ in docs)
         sums[0] += main_loss.item()
         sums[1] += mtp_loss.item()
         count += 1

@@ -178,3 +178,7 @@ def make(rng, held=False, think=None):
     question, thought, answer, value, key = (story if rng.random() < 0.18 else plain)(rng, held, think)
     return sample("arithmetic_think" if think else "arithmetic", [user(question), assistant(answer)], key,
                   {"type": "number", "value": value}, thought if think else None)
+
+
+def make_direct(rng, held=False):
+    return make(rng, held, False)

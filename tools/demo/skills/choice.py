@@ -6,6 +6,7 @@ from .words import (ANIMALS, CAPITALS, CHINESE, COLORS, DAYS, FRUITS, MONTHS, NA
 GROUPS = {"an animal": ANIMALS, "a color": COLORS, "a fruit": FRUITS, "a tool": TOOLS, "a day": DAYS, "a month": MONTHS}
 ENDS = ["Answer with the letter only.", "Answer with one letter.", "Answer:", "Which is right?", "", "Give the letter.",
         "Choose A, B, C or D."]
+FORMS = ["{l}. {o}", "{l}. {o}", "{l}) {o}", "{l}: {o}"]
 
 
 def from_table(rng):
@@ -63,17 +64,40 @@ def fathom(rng, held):
 KINDS = [from_table, from_table, from_table, arithmetic, member, member, odd, largest, largest, same, fathom]
 
 
-def make(rng, held=False):
+def lettered(question, options, form, end):
+    return question + "\n" + "\n".join(form.format(l=x, o=o) for x, o in zip("ABCD", options)) + ("\n" + end if end else "")
+
+
+def make(rng, held=False, thinking=0.2):
     kind = rng.choice(KINDS)
     question, right, wrong = kind(rng, held) if kind is fathom else kind(rng)
     options = wrong + [right]
     rng.shuffle(options)
     letter = "ABCD"[options.index(right)]
-    form = rng.choice(["{l}. {o}", "{l}. {o}", "{l}) {o}", "{l}: {o}"])
-    end = rng.choice(ENDS)
-    text = question + "\n" + "\n".join(form.format(l=x, o=o) for x, o in zip("ABCD", options)) + ("\n" + end if end else "")
+    form, end = rng.choice(FORMS), rng.choice(ENDS)
+    text = lettered(question, options, form, end)
     short = end != "" and end != "Which is right?"
     answer = letter if short else f"{letter}. {right}"
     key = question + "|".join(sorted(options))
-    think = f"The answer is {right}. That is option {letter}." if rng.random() < 0.2 and not held else None
+    think = f"The answer is {right}. That is option {letter}." if rng.random() < thinking and not held else None
     return sample("choice", [user(text), assistant(answer)], key, {"type": "letter", "letter": letter}, think)
+
+
+def label(rng):
+    """The letter of an option, or the option of a letter: what choosing needs beside knowing."""
+    options = rng.sample([*ANIMALS, *COLORS, *FRUITS, *TOOLS, *DAYS, *MONTHS, *NAMES, *CAPITALS.values(),
+                          *(str(rng.randint(1, 999)) for _ in range(40))], 4)
+    i = rng.randrange(4)
+    if rng.random() < 0.25:
+        question, answer = rng.choice(["What is option {l}?", "Read option {l}.", "Which word has the letter {l}?"]), options[i]
+    else:
+        question = rng.choice(["Which option is {o}?", "Which letter has {o}?", "Which letter stands before {o}?", "Find {o}."])
+        answer = "ABCD"[i]
+    question = question.format(l="ABCD"[i], o=options[i])
+    text = lettered(question, options, rng.choice(FORMS), rng.choice(ENDS) if len(answer) == 1 else "")
+    return sample("choice", [user(text), assistant(answer)], question + "|".join(options))
+
+
+def make_more(rng, held=False):
+    """Questions and, between them, their labels alone."""
+    return label(rng) if not held and rng.random() < 0.3 else make(rng, held, 0.25)

@@ -188,9 +188,12 @@ def value_for(rng, name, kind):
     return a_word(rng)
 
 
-def invent(rng, held):
-    """A tool (name, description, params, verb, thing) from reserved or training words, or with invented words."""
+def invent(rng, held, wide=False):
+    """A tool (name, description, params, verb, thing) from reserved or training words, or with invented words. With wide
+    set, most words are such that a name can only be copied from the tool's description."""
     verb, thing = rng.choice(reserved(VERBS, held, 6)), rng.choice(reserved(THINGS, held, 6))
+    if wide:
+        verb, thing = (rng.choice([w, a_word(rng), a_word(rng), invented(rng)]) for w in (verb, thing))
     if rng.random() < 0.25:
         thing = invented(rng)
     if rng.random() < 0.1:
@@ -289,8 +292,8 @@ def seen(rng, held=False):
     return finish(rng, "tool_seen", rounds, defs, held, preface(rng))
 
 
-def unseen(rng, held=False):
-    tools = [invent(rng, held) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+def unseen(rng, held=False, wide=False):
+    tools = [invent(rng, held, wide) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
     if len({t[0] for t in tools}) < len(tools):
         tools = tools[:1]
     described = rng.random() < 0.25
@@ -312,7 +315,7 @@ def unseen(rng, held=False):
     return finish(rng, "tool_unseen", rounds, defs, held, preface(rng))
 
 
-def several(rng, held=False):
+def several(rng, held=False, wide=False):
     """Two or three calls in one turn."""
     if rng.random() < 0.45:
         names, defs = seen_tools(rng, rng.choice([1, 2, 3]))
@@ -326,9 +329,9 @@ def several(rng, held=False):
         made = [(name, {"city": p}) for p in places]
         results = [SEEN[name][3](rng, a) for _, a in made]
     else:
-        tools = [invent(rng, held) for _ in range(rng.choice([2, 2, 3]))]
+        tools = [invent(rng, held, wide) for _ in range(rng.choice([2, 2, 3]))]
         if len({t[0] for t in tools}) < len(tools):
-            return several(rng, held)
+            return several(rng, held, wide)
         defs = [schema(t[0], t[1], t[2]) for t in tools]
         made, texts, results = [], [], []
         for tool in rng.sample(tools, 2):
@@ -383,5 +386,19 @@ def make(rng, held=False):
     if kind < 0.86:
         return several(rng, held)
     if kind < 0.94:
+        return from_output(rng, held)
+    return no_call(rng, held)
+
+
+def make_wide(rng, held=False):
+    """More of the tools whose names have to be copied."""
+    kind = rng.random()
+    if kind < 0.15:
+        return seen(rng, held)
+    if kind < 0.72:
+        return unseen(rng, held, True)
+    if kind < 0.88:
+        return several(rng, held, True)
+    if kind < 0.93:
         return from_output(rng, held)
     return no_call(rng, held)
