@@ -13,12 +13,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/choice.h"
+#include "server/fields.h"
 #include "server/json_put.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
 
-struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
+static struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 
@@ -92,7 +93,8 @@ static void peer_gone(void *arg, enum http_close_reason reason)
 	answer_settle(a);
 }
 
-void answer_refuse(struct answer *a, const struct refusal *no)
+/* Before the start. */
+static void answer_refuse(struct answer *a, const struct refusal *no)
 {
 	call_refuse(a->call, no);
 	forget_call(a);
@@ -171,7 +173,7 @@ static void enlist(struct answer *a)
 	s->load++;
 }
 
-void answer_start(struct answer *a)
+static void answer_start(struct answer *a)
 {
 	struct refusal no;
 
@@ -195,6 +197,23 @@ void answer_start(struct answer *a)
 			return;
 		}
 	}
+}
+
+void answer_begin(struct call *call, const struct answer_form *form)
+{
+	struct answer *a;
+	struct refusal no;
+	json_t *body;
+
+	if (fields_parse(&body, call->r->body, call->r->body_bytes, &no) != OK) {
+		call_refuse(call, &no);
+		return;
+	}
+	a = answer_create(call, form, body);
+	if (form->parse(a, &no) == OK)
+		answer_start(a);
+	else
+		answer_refuse(a, &no);
 }
 
 void answer_send(struct answer *a, const struct buf *json)

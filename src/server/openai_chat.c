@@ -167,14 +167,6 @@ static void whole(struct buf *out, struct answer *a)
 	buf_puts(out, ",\"kv_transfer_params\":null}");
 }
 
-static const struct answer_form form = {
-	.id_prefix = "chatcmpl-",
-	.object = "chat.completion",
-	.chunk_object = "chat.completion.chunk",
-	.chunk = chunk,
-	.whole = whole,
-};
-
 /* --- the request ---------------------------------------------------------------------------------------- */
 
 static enum status parse_logprobs(struct answer *a, struct refusal *no)
@@ -250,19 +242,16 @@ static enum status parse(struct answer *a, struct refusal *no)
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
 }
 
+static const struct answer_form form = {
+	.id_prefix = "chatcmpl-",
+	.object = "chat.completion",
+	.chunk_object = "chat.completion.chunk",
+	.chunk = chunk,
+	.whole = whole,
+	.parse = parse,
+};
+
 void handle_chat(struct call *c)
 {
-	struct answer *a;
-	struct refusal no;
-	json_t *body;
-
-	if (fields_parse(&body, c->r->body, c->r->body_bytes, &no) != OK) {
-		call_refuse(c, &no);
-		return;
-	}
-	a = answer_create(c, &form, body);
-	if (parse(a, &no) == OK)
-		answer_start(a);
-	else
-		answer_refuse(a, &no);
+	answer_begin(c, &form);
 }

@@ -108,14 +108,6 @@ static void whole(struct buf *out, struct answer *a)
 	buf_puts(out, ",\"kv_transfer_params\":null}");
 }
 
-static const struct answer_form form = {
-	.id_prefix = "cmpl-",
-	.object = "text_completion",
-	.chunk_object = "text_completion",
-	.chunk = chunk,
-	.whole = whole,
-};
-
 /* --- the request ---------------------------------------------------------------------------------------- */
 
 static enum status encode_prompt(struct answer *a, struct answer_prompt *p, const json_t *text,
@@ -243,19 +235,16 @@ static enum status parse(struct answer *a, struct refusal *no)
 	return parse_prompts(a, no);
 }
 
+static const struct answer_form form = {
+	.id_prefix = "cmpl-",
+	.object = "text_completion",
+	.chunk_object = "text_completion",
+	.chunk = chunk,
+	.whole = whole,
+	.parse = parse,
+};
+
 void handle_completions(struct call *c)
 {
-	struct answer *a;
-	struct refusal no;
-	json_t *body;
-
-	if (fields_parse(&body, c->r->body, c->r->body_bytes, &no) != OK) {
-		call_refuse(c, &no);
-		return;
-	}
-	a = answer_create(c, &form, body);
-	if (parse(a, &no) == OK)
-		answer_start(a);
-	else
-		answer_refuse(a, &no);
+	answer_begin(c, &form);
 }
