@@ -164,6 +164,7 @@ static void set_answers(struct serving_options *o, const struct serve_values *v)
 	o->request_id_headers = v->request_id_headers;
 	o->load_tracking = v->load_tracking;
 	o->tokenizer_info = v->tokenizer_info;
+	o->admin = v->admin;
 	o->log_stats = !v->disable_log_stats;
 	o->log_requests = v->log_requests;
 	o->access_log = !v->disable_access_log;
@@ -257,6 +258,8 @@ static int serve(struct serve_values *v, const char *dir)
 	/* A key on the command line is seen by everybody who may list processes. */
 	if (v->api_keys.n == 0 && env_get("VLLM_API_KEY"))
 		v->api_keys.v[v->api_keys.n++] = env_get("VLLM_API_KEY");
+	if (env_get("VLLM_SERVER_DEV_MODE") && strcmp(env_get("VLLM_SERVER_DEV_MODE"), "1") == 0)
+		v->admin = true;
 	return run(v, dir, &err) == OK ? CLI_OK : cli_fail(&err);
 }
 

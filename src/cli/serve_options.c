@@ -139,6 +139,9 @@ static const struct opt answer_opts[] = {
 	{ SWITCH("enable-server-load-tracking"), AT(load_tracking),
 		.help = "/load counts requests in flight (default: no)." },
 	{ SWITCH("enable-tokenizer-info-endpoint"), AT(tokenizer_info), .help = "/tokenizer_info (default: no)." },
+	{ SWITCH("enable-admin-endpoints"), AT(admin),
+		.help = "POST /reset_prefix_cache, under a key where there are keys (default: no; the environment's "
+			"VLLM_SERVER_DEV_MODE=1 turns it on)." },
 	{ .name = "log-level", .type = OPT_CHOICE, .choices = LOG_LEVEL_CHOICES, AT_MACHINE(log_level),
 		.help = "What to report on stderr (default info)." },
 	{ SWITCH("enable-log-requests"), AT(log_requests), .help = "A line for each request (default: no)." },

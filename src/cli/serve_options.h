@@ -42,7 +42,7 @@ struct serve_values {
 	int64_t cache_bytes;
 
 	bool tokens_as_ids, force_include_usage, prompt_tokens_details;
-	bool request_id_headers, load_tracking, tokenizer_info;
+	bool request_id_headers, load_tracking, tokenizer_info, admin;
 	bool log_requests, disable_log_stats, disable_access_log;
 	const char *quiet_endpoints;
 
