@@ -122,8 +122,8 @@ static void log_access(const struct call *c, unsigned status)
 	const struct serving_options *o = c->s->o;
 
 	if (o->access_log && !is_quiet(o->quiet_endpoints, c->r->path))
-		log_info("access", "%s - \"%s %.200s HTTP/1.1\" %u %s", c->r->peer, c->r->method, c->r->path,
-			status, http_status_text(status));
+		log_info("access", "%s - \"%s %.200s HTTP/1.%d\" %u %s", c->r->peer, c->r->method, c->r->path,
+			c->r->http10 ? 0 : 1, status, http_status_text(status));
 }
 
 static void count(struct call *c, unsigned status)
