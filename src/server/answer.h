@@ -57,7 +57,9 @@ struct answer_form {
 	const char *id_prefix, *object, *chunk_object;
 	void (*chunk)(struct choice *c); /* one or more events for what is new of it */
 	void (*whole)(struct buf *out, struct answer *a);
-	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields and prompts into a */
+	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
+	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
+	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
 
 struct answer {

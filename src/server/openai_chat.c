@@ -235,8 +235,13 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(field_bool(&a->show_reasoning, a->body, "include_reasoning", no));
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	a->role = a->s->o->response_role;
+	return OK;
+}
+
+static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+{
 	answer_set_prompts(a, 1);
-	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, a->body, no));
+	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
 	set_echo(a);
 	a->prompts[0].thinking = chat_prompt_thinks(a->s, &a->prompts[0].ids);
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
@@ -249,6 +254,7 @@ static const struct answer_form form = {
 	.chunk = chunk,
 	.whole = whole,
 	.parse = parse,
+	.prompts = prompts,
 };
 
 void handle_chat(struct call *c)
