@@ -20,7 +20,7 @@
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
 
-static struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 
@@ -37,7 +37,7 @@ void answer_set_prompts(struct answer *a, uint32_t n)
 	a->n_prompts = n;
 }
 
-static void answer_free(struct answer *a)
+void answer_free(struct answer *a)
 {
 	for (uint32_t i = 0; i < a->n_choices; i++)
 		choice_deinit(&a->choices[i]);

@@ -247,7 +247,7 @@ static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, 
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
 }
 
-static const struct answer_form form = {
+const struct answer_form openai_chat_form = {
 	.id_prefix = "chatcmpl-",
 	.object = "chat.completion",
 	.chunk_object = "chat.completion.chunk",
@@ -259,5 +259,5 @@ static const struct answer_form form = {
 
 void handle_chat(struct call *c)
 {
-	answer_begin(c, &form);
+	answer_begin(c, &openai_chat_form);
 }

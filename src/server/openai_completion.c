@@ -235,7 +235,7 @@ static enum status parse(struct answer *a, struct refusal *no)
 	return field_bool(&a->p.add_special, a->body, "add_special_tokens", no);
 }
 
-static const struct answer_form form = {
+const struct answer_form openai_completion_form = {
 	.id_prefix = "cmpl-",
 	.object = "text_completion",
 	.chunk_object = "text_completion",
@@ -247,5 +247,5 @@ static const struct answer_form form = {
 
 void handle_completions(struct call *c)
 {
-	answer_begin(c, &form);
+	answer_begin(c, &openai_completion_form);
 }
