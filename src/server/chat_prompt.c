@@ -90,6 +90,19 @@ static enum status choose_template(const struct chat_template **out, struct chat
 	return OK;
 }
 
+/* What the server's own template cannot render is wrong with the request; where the template lies is no
+ * client's business. */
+static enum status refuse_render(struct refusal *no, const struct serving *s, const struct chat_template *t,
+	const struct error *err)
+{
+	const char *name = chat_template_name(t);
+	size_t n = strlen(name);
+
+	if (t != s->o->chat || strncmp(err->msg, name, n) != 0 || strncmp(err->msg + n, ": ", 2) != 0)
+		return refuse_error(no, "messages", err);
+	return refuse(no, "messages", "the chat template cannot render messages and tools: %s", err->msg + n + 2);
+}
+
 static enum status render(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
 	const struct chat_template *t, const struct chat_input *in, bool add_special, struct refusal *no)
 {
@@ -99,7 +112,7 @@ static enum status render(struct token_buf *ids, const struct serving *s, struct
 	enum status st;
 
 	if (chat_render(&prompt, t, s->tok, in, &err) != OK)
-		return refuse_error(no, "messages", &err);
+		return refuse_render(no, s, t, &err);
 	TRY_GOTO(out, openai_check_text(s, prompt.text.len, no));
 	if (add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(ids, config->bos_id);
