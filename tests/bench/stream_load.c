@@ -35,14 +35,15 @@
 #define MAX_STREAMS 16384
 #define MAX_LATENCIES 4000000u
 #define MAX_EVENT 65536u
-#define GAP 4 /* bytes that may hold the beginning of a mark from the last read */
+#define MARK "\"content\":\""
+#define MARK_BYTES (sizeof(MARK) - 1)
 
 struct stream {
 	int fd;
 	uint32_t seen;      /* tokens */
 	uint32_t in_window; /* events */
 	bool in_text;       /* within the text of an event */
-	char tail[32];      /* the last bytes of the last read */
+	char tail[MARK_BYTES]; /* the last bytes of the last read */
 	size_t n_tail;
 };
 
@@ -52,7 +53,7 @@ struct load {
 	int epoll;
 	const uint64_t *trace;
 	uint64_t *latencies, n_latencies; /* ns */
-	uint64_t events, tokens, reads, bytes, pieces;
+	uint64_t events, tokens, reads, bytes;
 	bool measuring, broken;
 };
 
@@ -98,6 +99,27 @@ static uint64_t cpu_ns(int pid, int tid)
 		die(path);
 	fclose(f);
 	return ns;
+}
+
+/* Of them in the program itself, not in the kernel; counted in ticks, hence for seconds alone. */
+static double user_s(int pid, int tid)
+{
+	unsigned long ticks = 0;
+	char path[64], text[1024];
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	f = fopen(path, "re");
+	if (!f)
+		die(path);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	/* Fields are counted from the end of the name, which may hold anything. */
+	if (!strrchr(text, ')') || sscanf(strrchr(text, ')') + 1, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu", &ticks) != 1)
+		die(path);
+	return (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
 static uint64_t resident_kib(int pid)
@@ -240,15 +262,14 @@ static void note_token(struct load *l, const struct stream *s, uint64_t arrived)
 /* Every byte of the text of a delta is one token, as the answer was chosen. */
 static void take_text(struct load *l, struct stream *s, const char *data, size_t len, uint64_t arrived)
 {
-	static const char mark[] = "\"content\":\"";
 	const char *end = data + len;
 
 	while (data < end) {
 		if (!s->in_text) {
-			data = memmem(data, (size_t)(end - data), mark, sizeof(mark) - 1);
+			data = memmem(data, (size_t)(end - data), MARK, MARK_BYTES);
 			if (!data)
 				return;
-			data += sizeof(mark) - 1;
+			data += MARK_BYTES;
 			s->in_text = true;
 			if (data < end && *data != '"') {
 				l->events += l->measuring;
@@ -268,7 +289,7 @@ static void take_text(struct load *l, struct stream *s, const char *data, size_t
 /* A mark may lie across two reads: the end of the last one is put in front of this one. */
 static void take(struct load *l, struct stream *s, char *data, size_t len, uint64_t arrived)
 {
-	size_t keep = sizeof(s->tail) < 10 ? sizeof(s->tail) : 10, from = s->in_text ? 0 : s->n_tail;
+	size_t keep = MARK_BYTES - 1, from = s->in_text ? 0 : s->n_tail;
 
 	memcpy(data - from, s->tail + s->n_tail - from, from);
 	take_text(l, s, data - from, len + from, arrived);
@@ -358,7 +379,7 @@ static double percentile_us(const struct load *l, unsigned p)
 	return l->n_latencies ? (double)l->latencies[l->n_latencies * p / 100] * 1e-3 : 0;
 }
 
-static void report(struct load *l, double seconds, double cpu_s, double client_s, int64_t kib)
+static void report(struct load *l, double seconds, double cpu_s, double in_user_s, double client_s, int64_t kib)
 {
 	uint32_t live = 0;
 
@@ -366,9 +387,9 @@ static void report(struct load *l, double seconds, double cpu_s, double client_s
 		live += l->streams[i].in_window > 0;
 	qsort(l->latencies, l->n_latencies, sizeof(*l->latencies), compare);
 	printf("{\"streams\":%u,\"live\":%u,\"seconds\":%.6f,\"events\":%llu,\"tokens\":%llu,\"reads\":%llu,\"bytes\":%llu,"
-		"\"cpu_s\":%.6f,\"client_s\":%.6f,\"kib\":%lld,\"n_latencies\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f}\n",
+		"\"cpu_s\":%.6f,\"user_s\":%.3f,\"client_s\":%.6f,\"kib\":%lld,\"n_latencies\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f}\n",
 		l->n, live, seconds, (unsigned long long)l->events, (unsigned long long)l->tokens,
-		(unsigned long long)l->reads, (unsigned long long)l->bytes, cpu_s, client_s, (long long)kib,
+		(unsigned long long)l->reads, (unsigned long long)l->bytes, cpu_s, in_user_s, client_s, (long long)kib,
 		(unsigned long long)l->n_latencies, percentile_us(l, 50), percentile_us(l, 99));
 }
 
@@ -386,7 +407,7 @@ static void measure(struct load *l, struct bare *b, int pid, double seconds, uin
 {
 	int of = pid ? pid : getpid(), tid = pid ? pid : atomic_load(&b->tid);
 	uint64_t cpu = cpu_ns(of, tid), client = now_ns(CLOCK_THREAD_CPUTIME_ID), begin = now_ns(CLOCK_MONOTONIC), took;
-	double cpu_s, client_s;
+	double cpu_s, client_s, in_user_s = user_s(of, tid);
 
 	l->measuring = true;
 	read_all(l, begin + (uint64_t)(seconds * 1e9), false);
@@ -397,7 +418,8 @@ static void measure(struct load *l, struct bare *b, int pid, double seconds, uin
 		fprintf(stderr, "stream_load: a stream ended before the measurement did\n");
 		exit(1);
 	}
-	report(l, (double)took * 1e-9, cpu_s, client_s, (int64_t)resident_kib(of) - (int64_t)kib_before);
+	in_user_s = user_s(of, tid) - in_user_s;
+	report(l, (double)took * 1e-9, cpu_s, in_user_s, client_s, (int64_t)resident_kib(of) - (int64_t)kib_before);
 }
 
 int main(int argc, char **argv)
