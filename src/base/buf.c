@@ -23,7 +23,8 @@ void buf_reset(struct buf *b)
 
 static void buf_reserve(struct buf *b, size_t extra)
 {
-	b->data = mem_grow(b->data, &b->cap, b->len + extra + 1, 1);
+	if (b->cap - b->len <= extra)
+		b->data = mem_grow(b->data, &b->cap, b->len + extra + 1, 1);
 }
 
 void buf_append(struct buf *b, const void *src, size_t len)
@@ -50,15 +51,30 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	va_list ap;
 	int n;
 
+	/* Mostly there is room already. */
+	buf_reserve(b, 0);
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(b->data + b->len, b->cap - b->len, fmt, ap);
 	va_end(ap);
 	BUG_ON(n < 0);
-	buf_reserve(b, (size_t)n);
-	va_start(ap, fmt);
-	vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
-	va_end(ap);
+	if ((size_t)n >= b->cap - b->len) {
+		buf_reserve(b, (size_t)n);
+		va_start(ap, fmt);
+		vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+		va_end(ap);
+	}
 	b->len += (size_t)n;
+}
+
+void buf_put_u64(struct buf *b, uint64_t v)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + v % 10);
+	while (v /= 10);
+	buf_append(b, digits + at, sizeof(digits) - at);
 }
 
 void buf_put_utf8(struct buf *b, uint32_t cp)

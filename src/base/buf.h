@@ -17,6 +17,7 @@ void buf_append(struct buf *b, const void *src, size_t len);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_put_u64(struct buf *b, uint64_t v); /* in decimal */
 void buf_put_utf8(struct buf *b, uint32_t code_point); /* code_point <= 0x10FFFF */
 
 #endif

@@ -198,10 +198,16 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 /* --- reading
  * ----------------------------------------------------------------------------------------- */
 
+/* A length that was announced is a promise, so small bodies get what they need. */
+static size_t first_body_bytes(const struct http_message *m)
+{
+	return m->has_length && m->length < 4096 ? (size_t)m->length + 1 : 4096;
+}
+
 static bool keep_body(struct http_exchange *e, const char *data, size_t len)
 {
 	if (e->body_len + len + 1 > e->body_cap) {
-		size_t cap = e->body_cap ? e->body_cap : 4096;
+		size_t cap = e->body_cap ? e->body_cap : first_body_bytes(&e->message);
 		char *grown;
 
 		while (cap < e->body_len + len + 1)

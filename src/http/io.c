@@ -110,7 +110,6 @@ static bool put_all(struct http_io *io, const char *data, size_t len, size_t *do
 			return false;
 		}
 		*done += put;
-		io->progress_ns = clock_ns();
 	}
 	return true;
 }
@@ -147,6 +146,8 @@ static void flush(struct http_io *io)
 		bool whole = put_all(io, c->data, c->len, &c->done);
 
 		io->out_bytes -= c->done - had;
+		if (c->done > had)
+			io->progress_ns = clock_ns();
 		if (!whole || c->done < c->len)
 			break;
 		io->first = c->next;

@@ -9,6 +9,8 @@
 
 /* Up to here the body goes out together with the head. */
 #define TOGETHER_BYTES 65536u
+/* In front of a chunk: its length in up to 16 digits, and the end of the line. */
+#define CHUNK_HEAD_BYTES 18
 
 static struct http_exchange *exchange_of(struct http_request *r)
 {
@@ -134,29 +136,64 @@ void http_stream_begin(struct http_request *r, unsigned status, const struct htt
 	http_conn_watch_writes(c);
 }
 
-void http_stream_write(struct http_request *r, const void *data, size_t len)
+struct buf *http_stream_chunk(struct http_request *r)
 {
+	static const char room[CHUNK_HEAD_BYTES];
 	struct http_exchange *e = exchange_of(r);
-	struct http_conn *c = e->conn;
 	struct buf *out;
 
 	BUG_ON(!e->streaming);
+	if (!e->conn || e->no_body)
+		return NULL;
+	out = http_loop_scratch(e->conn->server->loop);
+	buf_append(out, room, sizeof(room));
+	return out;
+}
+
+/* Writes the length of a chunk in front of it; returns where it begins. */
+static size_t put_chunk_head(char *data, size_t len)
+{
+	size_t at = CHUNK_HEAD_BYTES;
+
+	data[--at] = '\n';
+	data[--at] = '\r';
+	do
+		data[--at] = "0123456789abcdef"[len & 15];
+	while (len >>= 4);
+	return at;
+}
+
+void http_stream_send(struct http_request *r, struct buf *chunk)
+{
+	struct http_conn *c = exchange_of(r)->conn;
+	size_t len = chunk->len - CHUNK_HEAD_BYTES, at;
+
 	/* A chunk of no bytes would end the answer. */
-	if (!c || e->no_body || !len)
+	if (!len)
 		return;
 	if (c->io.out_bytes > c->server->config.limits.out_bytes) {
 		c->reason = HTTP_CLOSE_SLOW;
 		http_io_fail(&c->io, E_LIMIT, "the peer does not read");
 		return;
 	}
-	out = http_loop_scratch(c->server->loop);
-	if (!r->http10)
-		buf_printf(out, "%zx\r\n", len);
-	buf_append(out, data, len);
-	if (!r->http10)
-		buf_puts(out, "\r\n");
-	http_io_write(&c->io, out->data, out->len);
+	if (r->http10) { /* ends with the connection, without chunks */
+		http_io_write(&c->io, chunk->data + CHUNK_HEAD_BYTES, len);
+	} else {
+		at = put_chunk_head(chunk->data, len);
+		buf_append(chunk, "\r\n", 2);
+		http_io_write(&c->io, chunk->data + at, chunk->len - at);
+	}
 	http_conn_watch_writes(c);
+}
+
+void http_stream_write(struct http_request *r, const void *data, size_t len)
+{
+	struct buf *chunk = http_stream_chunk(r);
+
+	if (!chunk)
+		return;
+	buf_append(chunk, data, len);
+	http_stream_send(r, chunk);
 }
 
 void http_stream_end(struct http_request *r)

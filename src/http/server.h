@@ -160,6 +160,10 @@ void http_respond(struct http_request *r, unsigned status, const struct http_hea
 void http_stream_begin(struct http_request *r, unsigned status, const struct http_header *headers,
 	size_t n_headers);
 void http_stream_write(struct http_request *r, const void *data, size_t len);
+/* The same for data that are put together in place: what is appended to the buffer of http_stream_chunk() becomes a
+ * chunk with http_stream_send(). Nothing else may be written in between. NULL: there is nobody to send to. */
+struct buf *http_stream_chunk(struct http_request *r);
+void http_stream_send(struct http_request *r, struct buf *chunk);
 void http_stream_end(struct http_request *r);
 
 /* Finishes without an answer, or without the end of one: the peer sees a broken connection. */

@@ -23,7 +23,9 @@ void sse_put(struct buf *out, const char *event, const char *data, size_t len)
 		buf_putc(out, '\n');
 	}
 	for (;;) {
-		size_t n = line_length(data, len);
+		/* One long line, as a rule. */
+		bool one = !memchr(data, '\n', len) && !memchr(data, '\r', len);
+		size_t n = one ? len : line_length(data, len);
 
 		buf_puts(out, "data: ");
 		buf_append(out, data, n);
@@ -58,20 +60,22 @@ void sse_begin(struct http_request *r, const struct http_header *headers, size_t
 
 void sse_send(struct http_request *r, const char *event, const char *data, size_t len)
 {
-	struct buf frame = {0};
+	struct buf *chunk = http_stream_chunk(r);
 
-	sse_put(&frame, event, data, len);
-	http_stream_write(r, frame.data, frame.len);
-	buf_deinit(&frame);
+	if (!chunk)
+		return;
+	sse_put(chunk, event, data, len);
+	http_stream_send(r, chunk);
 }
 
 void sse_comment(struct http_request *r, const char *text)
 {
-	struct buf frame = {0};
+	struct buf *chunk = http_stream_chunk(r);
 
-	sse_put_comment(&frame, text);
-	http_stream_write(r, frame.data, frame.len);
-	buf_deinit(&frame);
+	if (!chunk)
+		return;
+	sse_put_comment(chunk, text);
+	http_stream_send(r, chunk);
 }
 
 void sse_parser_init(struct sse_parser *p, size_t max_bytes)

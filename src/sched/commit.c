@@ -66,11 +66,22 @@ static void commit_one(
 		kv_table_shrink(&q->table, s->pool, seq_positions(s, q, q->n_computed));
 }
 
+/* Where the next token goes, and the last block: a forward has emptied the CPU's caches since the plan. */
+static void fetch_end(const struct sched_seq *q)
+{
+	__builtin_prefetch(q->ids + q->n_known, 1);
+	__builtin_prefetch(q->table.blocks + q->table.n_blocks - 1);
+}
+
 void sched_commit(struct sched *s, const struct sched_result *results)
 {
+	for (uint32_t i = 0; i < s->n_slices; i++)
+		__builtin_prefetch(&s->seqs[s->slices[i].slot], 1);
 	for (uint32_t i = 0; i < s->n_slices; i++) {
 		struct sched_seq *q = &s->seqs[s->slices[i].slot];
 
+		if (i + SCHED_AHEAD < s->n_slices)
+			fetch_end(&s->seqs[s->slices[i + SCHED_AHEAD].slot]);
 		q->planned = false;
 		if (q->cancelled)
 			end(s, q, SCHED_CANCELLED);

@@ -32,6 +32,14 @@ static uint32_t wanted(const struct sched *s, const struct sched_seq *q, uint32_
 	return take;
 }
 
+/* Brings near what a step reads of a sequence: its next ids and its blocks. */
+static void seq_fetch(const struct sched_seq *q)
+{
+	__builtin_prefetch(q->ids + q->n_computed, 1);
+	for (uint32_t i = 0; i < q->table.n_blocks; i += 64 / sizeof(*q->table.blocks))
+		__builtin_prefetch(q->table.blocks + i);
+}
+
 /* Appends the next `take` tokens of a sequence, whose blocks are there, to the batch. */
 static void add_slice(struct sched *s, struct sched_seq *q, uint32_t take)
 {
@@ -106,11 +114,27 @@ static bool make_room(struct sched *s, struct sched_seq *q, uint32_t *take)
 	return true;
 }
 
+/* A forward has emptied the CPU's caches of all this. */
+static void fetch_ahead(const struct sched *s, uint32_t i)
+{
+	if (i + 2 * SCHED_AHEAD < s->n_running)
+		__builtin_prefetch(s->running[i + 2 * SCHED_AHEAD], 1);
+	if (i + SCHED_AHEAD < s->n_running)
+		seq_fetch(s->running[i + SCHED_AHEAD]);
+}
+
 static void plan_running(struct sched *s)
 {
+	for (uint32_t i = 0; i < 2 * SCHED_AHEAD && i < s->n_running; i++)
+		__builtin_prefetch(s->running[i], 1);
+	for (uint32_t i = 0; i < SCHED_AHEAD && i < s->n_running; i++)
+		seq_fetch(s->running[i]);
 	for (uint32_t i = 0; i < s->n_running; i++) {
 		struct sched_seq *q = s->running[i];
-		uint32_t take = wanted(s, q, s->budget - (s->n_running - 1 - i));
+		uint32_t take;
+
+		fetch_ahead(s, i);
+		take = wanted(s, q, s->budget - (s->n_running - 1 - i));
 
 		if (take && make_room(s, q, &take))
 			add_slice(s, q, take);
@@ -131,18 +155,36 @@ static bool is_coming(const struct sched *s, const struct sched_seq *q, uint32_t
 	return false;
 }
 
+/* Blocks at the beginning of q's known tokens that a hit can spare, at most: one token is left to compute. */
+static uint32_t most_hits(const struct sched *s, const struct sched_seq *q)
+{
+	return q->prompt_rows ? 0 : min_u32(q->n_names, (q->n_known - 1) / s->block_tokens);
+}
+
+/* Whether q, which was looked for, cannot have a longer prefix now: then the one that it had is a bound. */
+static bool same_prefix(const struct sched *s, const struct sched_seq *q, uint32_t most)
+{
+	uint32_t idle;
+	int32_t block;
+
+	return q->looked && (q->n_matched == most ||
+		!kv_prefix_match(s->index, &q->names[q->n_matched], 1, &block, &idle));
+}
+
 /* Blocks of the cache that q, which waits, may begin with, into its table without references. *n_idle of
- * them count as free. At least one token is left to compute. */
+ * them count as free. */
 static uint32_t find_prefix(
 	const struct sched *s, struct sched_seq *q, uint32_t *n_idle, bool *wait)
 {
-	uint32_t most = min_u32(q->n_names, (q->n_known - 1) / s->block_tokens), n;
+	uint32_t most = most_hits(s, q), n;
 
 	*n_idle = 0;
 	*wait = false;
-	if (!most || q->prompt_rows)
+	q->looked = true;
+	q->n_matched = 0;
+	if (!most)
 		return 0;
-	n = kv_prefix_match(s->index, q->names, most, q->table.blocks, n_idle);
+	n = q->n_matched = kv_prefix_match(s->index, q->names, most, q->table.blocks, n_idle);
 	if (n < most)
 		*wait = is_coming(s, q, n);
 	if (n && s->config.drop_last_hit && kv_block_refs(s->pool, q->table.blocks[--n]) == 0)
@@ -173,14 +215,20 @@ enum verdict { ADMITTED, SET_ASIDE, BLOCKED };
 /*
  * Admits q if all its known tokens have blocks, not only the step's: what begins and cannot end would be
  * preempted at once. A prompt whose beginning is just being computed by another is set aside: computing
- * it twice helps nobody.
+ * it twice helps nobody. One that waits still is not looked for again while nothing became better for it.
  */
 static enum verdict admit(struct sched *s, struct sched_seq *q)
 {
-	uint32_t n_idle, take, n_hit;
+	uint32_t n_idle, take, n_hit, most = most_hits(s, q);
 	uint64_t need = kv_table_blocks_for(s->pool, seq_positions(s, q, q->n_known));
 	bool wait;
 
+	if (same_prefix(s, q, most)) {
+		if (q->n_matched < most && is_coming(s, q, q->n_matched))
+			return SET_ASIDE;
+		if (need - q->n_matched > kv_pool_free_blocks(s->pool))
+			return BLOCKED;
+	}
 	n_hit = find_prefix(s, q, &n_idle, &wait);
 	if (wait)
 		return SET_ASIDE;

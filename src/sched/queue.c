@@ -31,6 +31,7 @@ void waiting_add(struct sched *s, struct sched_seq *q)
 	at->prev->next = q;
 	at->prev = q;
 	q->state = SCHED_WAITING;
+	q->looked = false;
 	s->n_waiting++;
 	s->waiting_tokens += q->n_known;
 }

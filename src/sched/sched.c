@@ -1,6 +1,7 @@
 /*
- * A scheduler's life and its requests' (sched/sched.h). What a request may need is allocated when it is
- * submitted, so that steps allocate nothing.
+ * A scheduler's life and its requests' (sched/sched.h). What a request may need is there when it is submitted, so
+ * that steps allocate nothing. The memory belongs to the slot: the next request in it allocates only what it needs
+ * beyond the largest before it, and the slot that became free last is the next one.
  */
 #include "sched/sched.h"
 
@@ -93,7 +94,7 @@ enum status sched_create(struct sched **out, const struct sched_config *config, 
 	s->waiting.prev = s->waiting.next = &s->waiting;
 	TRY_GOTO(out_free, check_sizes(s, err));
 	set_limits(s);
-	s->seqs = mem_try_alloc(config->max_requests, sizeof(*s->seqs));
+	s->seqs = aligned_alloc(_Alignof(struct sched_seq), sizeof(*s->seqs) * config->max_requests);
 	s->free = mem_try_alloc(config->max_requests, sizeof(*s->free));
 	s->running = mem_try_alloc(config->max_num_seqs, sizeof(*s->running));
 	s->slices = mem_try_alloc(config->max_num_seqs, sizeof(*s->slices));
@@ -101,6 +102,7 @@ enum status sched_create(struct sched **out, const struct sched_config *config, 
 		st = error_set(err, E_NOMEM, "no memory for %u requests", config->max_requests);
 		goto out_free;
 	}
+	memset(s->seqs, 0, sizeof(*s->seqs) * config->max_requests);
 	while (s->n_free < config->max_requests) {
 		s->free[s->n_free] = config->max_requests - 1 - s->n_free;
 		s->n_free++;
@@ -113,21 +115,15 @@ out_free:
 	return st;
 }
 
-static void seq_deinit(struct sched *s, struct sched_seq *q)
-{
-	kv_table_deinit(&q->table, s->pool);
-	free(q->ids);
-	free(q->names);
-	*q = (struct sched_seq){0};
-}
-
 void sched_destroy(struct sched *s)
 {
 	if (!s)
 		return;
-	for (uint32_t i = 0; s->seqs && i < s->config.max_requests; i++)
-		if (s->seqs[i].state != SCHED_FREE)
-			seq_deinit(s, &s->seqs[i]);
+	for (uint32_t i = 0; s->slices && i < s->config.max_requests; i++) {
+		kv_table_deinit(&s->seqs[i].table, s->pool);
+		free(s->seqs[i].ids);
+		free(s->seqs[i].names);
+	}
 	free(s->seqs);
 	free(s->free);
 	free(s->running);
@@ -184,34 +180,58 @@ static enum status check_queue(
 	return OK;
 }
 
+/* Makes an array of a slot hold `need` elements; what it held is lost. By powers of two, so that requests of many
+ * lengths soon find room. */
+static bool make_array(void *array, uint32_t *cap, uint32_t need, size_t elem_bytes)
+{
+	void **at = array;
+	uint32_t n = 256;
+
+	if (need <= *cap)
+		return true;
+	while (n < need)
+		n *= 2;
+	free(*at);
+	*at = mem_try_alloc(n, elem_bytes);
+	*cap = *at ? n : 0;
+	return *at != NULL;
+}
+
+/* Memory of the slot for a request of `cap` tokens. Nothing is lost when it fails. */
+static enum status make_space(struct sched *s, struct sched_seq *q, uint32_t cap, uint32_t n_names, struct error *err)
+{
+	if (!make_array(&q->ids, &q->ids_cap, cap, sizeof(*q->ids)) ||
+		!make_array(&q->names, &q->names_cap, n_names, sizeof(*q->names)))
+		return error_set(err, E_NOMEM, "no memory for a sequence of %u tokens", cap);
+	return kv_table_reserve(&q->table, kv_table_blocks_for(s->pool, cap), err);
+}
+
 enum status sched_submit(
 	struct sched *s, const struct sched_request *r, uint32_t *slot, struct error *err)
 {
+	uint32_t n_names = s->index ? r->n_prompt / s->block_tokens : 0, max = s->config.max_model_len;
+	uint64_t want = (uint64_t)r->n_prompt + r->max_tokens;
+	uint32_t cap = want < max ? (uint32_t)want : max;
 	struct sched_seq *q;
-	uint64_t cap;
-	enum status st;
 
 	TRY(check_request(s, r, err));
 	TRY(check_queue(s, r, err));
-	cap = (uint64_t)r->n_prompt + r->max_tokens;
 	q = &s->seqs[s->free[s->n_free - 1]];
+	TRY(make_space(s, q, cap, n_names, err));
 	*q = (struct sched_seq){
+		.ids = q->ids,
+		.ids_cap = q->ids_cap,
+		.names = q->names,
+		.names_cap = q->names_cap,
+		.table = q->table,
 		.prompt_rows = r->prompt_rows,
 		.priority = r->priority,
 		.arrival = s->arrivals,
-		.cap = cap < s->config.max_model_len ? (uint32_t)cap : s->config.max_model_len,
+		.cap = cap,
 		.n_prompt = r->n_prompt,
 		.n_known = r->n_prompt,
-		.n_names = s->index ? r->n_prompt / s->block_tokens : 0,
+		.n_names = n_names,
 	};
-	kv_table_init(&q->table);
-	q->ids = mem_try_alloc(q->cap, sizeof(*q->ids));
-	q->names = mem_try_alloc(q->n_names, sizeof(*q->names));
-	if (!q->ids || (q->n_names && !q->names)) {
-		st = error_set(err, E_NOMEM, "no memory for a sequence of %u tokens", q->cap);
-		goto out_free;
-	}
-	TRY_GOTO(out_free, kv_table_reserve(&q->table, kv_table_blocks_for(s->pool, q->cap), err));
 	memcpy(q->ids, r->prompt, sizeof(*q->ids) * r->n_prompt);
 	if (s->index)
 		kv_prefix_names(
@@ -221,10 +241,6 @@ enum status sched_submit(
 	waiting_add(s, q);
 	*slot = seq_slot(s, q);
 	return OK;
-
-out_free:
-	seq_deinit(s, q);
-	return st;
 }
 
 static struct sched_seq *seq_at(const struct sched *s, uint32_t slot)
@@ -263,7 +279,7 @@ void sched_release(struct sched *s, uint32_t slot)
 	struct sched_seq *q = seq_at(s, slot);
 
 	BUG_ON(q->state != SCHED_FINISHED);
-	seq_deinit(s, q);
+	q->state = SCHED_FREE;
 	s->free[s->n_free++] = slot;
 }
 

@@ -85,7 +85,7 @@ enum status sched_submit(
 
 /* Ends a sequence wherever it is; within a step, at its end. Does nothing to a finished one. */
 void sched_cancel(struct sched *s, uint32_t slot);
-/* Gives a finished sequence's slot and memory back. */
+/* Gives a finished sequence's slot back; its memory serves the next request there. */
 void sched_release(struct sched *s, uint32_t slot);
 
 /* A sequence's part of a step, in the order of the batch's sequences. */

@@ -2,7 +2,12 @@
 #ifndef SCHED_SCHED_INT_H
 #define SCHED_SCHED_INT_H
 
+#include <stddef.h>
+
 #include "sched/sched.h"
+
+/* Sequences between the one that is worked on and the one that is fetched. */
+#define SCHED_AHEAD 8u
 
 /*
  * Invariants: n_computed < n_known while it lives; it holds blocks only while running, those of
@@ -10,8 +15,8 @@
  * ids and only while everything but the last known token is computed.
  */
 struct sched_seq {
-	/* What every step touches. */
-	int32_t *ids;          /* owned, [cap] */
+	/* What every step touches: one line of the cache. */
+	_Alignas(64) int32_t *ids; /* owned, [cap] */
 	struct kv_table table; /* owned, reserved for cap */
 	uint32_t n_prompt;
 	uint32_t n_known;
@@ -19,23 +24,29 @@ struct sched_seq {
 	uint32_t n_computed;
 	uint32_t cap; /* tokens at which it ends */
 	uint32_t n_rows_done; /* prompt rows that were outputs */
+	uint32_t n_published; /* blocks, from the start: published or found */
+	uint32_t n_names;
 	bool prompt_rows;
 	bool planned;   /* in the step's slices */
 	bool cancelled; /* ends with the step */
 	bool ran;       /* was admitted before */
 
 	enum sched_state state;
+
 	enum sched_finish finish;
 	int32_t priority;
 	uint64_t arrival;
 	struct sched_seq *prev, *next; /* while waiting */
 	struct kv_prefix_name *names;  /* owned, [n_names], of the prompt's full blocks */
-	uint32_t n_names;
-	uint32_t n_published; /* blocks, from the start: published or found */
 	uint64_t resets;      /* of the index, when its first row was computed */
 	uint32_t n_cached;
 	uint32_t n_preemptions;
+	uint32_t n_matched; /* while waiting: blocks that the cache had of it when it was last looked for */
+	bool looked;        /* it was, since it waits */
+	uint32_t ids_cap, names_cap; /* of the arrays, which stay with the slot */
 };
+
+_Static_assert(offsetof(struct sched_seq, finish) == 64, "a step touches one line of a sequence");
 
 struct sched {
 	struct sched_config config;

@@ -19,6 +19,8 @@
 
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
+/* News taken before sockets and timers have their turn: an engine may be as fast as this thread. */
+#define NEWS_A_TURN 512
 
 struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
 {
@@ -54,6 +56,7 @@ void answer_free(struct answer *a)
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
 	json_decref(a->body);
+	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);
 }
@@ -291,7 +294,7 @@ void answer_begin(struct call *call, const struct answer_form *form)
 void answer_send(struct answer *a, const struct buf *json)
 {
 	call_stream_event(a->call, json);
-	a->written_ns = clock_ns();
+	a->written_ns = a->s->news_ns;
 }
 
 static void finish_stream(struct answer *a)
@@ -299,7 +302,7 @@ static void finish_stream(struct answer *a)
 	if (a->p.include_usage) {
 		buf_reset(&a->event);
 		buf_putc(&a->event, '{');
-		answer_put_head(&a->event, a, a->form->chunk_object);
+		answer_put_head(&a->event, a);
 		buf_puts(&a->event, ",\"choices\":[],");
 		answer_put_usage(&a->event, a, NULL);
 		buf_putc(&a->event, '}');
@@ -380,6 +383,7 @@ static void job_news(struct engine_job *job)
 	enum engine_finish finish = engine_job_finish(job); /* before the tokens: then they are all there */
 	bool was_done = c->done;
 
+	a->s->news_ns = clock_ns();
 	if (a->call && !c->done)
 		choice_take(c, finish);
 	if (finish != ENGINE_RUNNING) {
@@ -403,8 +407,13 @@ void answer_take_news(struct serving *s)
 {
 	struct engine_job *job;
 
-	while ((job = engine_next(s->engine)))
+	for (int n = 0; n < NEWS_A_TURN; n++) {
+		job = engine_next(s->engine);
+		if (!job)
+			return;
 		job_news(job);
+	}
+	http_bell_ring(s->bell);
 }
 
 void answer_tick(struct serving *s)
@@ -431,12 +440,18 @@ void answer_free_all(struct serving *s)
 	}
 }
 
-void answer_put_head(struct buf *out, const struct answer *a, const char *object)
+void answer_put_head(struct buf *out, struct answer *a)
 {
-	buf_puts(out, "\"id\":");
-	json_put_text(out, a->id);
-	buf_printf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object, (long long)a->created);
-	json_put_text(out, serving_name(a->s));
+	struct buf *head = &a->head;
+
+	if (!head->len) {
+		buf_puts(head, "\"id\":");
+		json_put_text(head, a->id);
+		buf_printf(head, ",\"object\":\"%s\",\"created\":%lld,\"model\":",
+			a->p.stream ? a->form->chunk_object : a->form->object, (long long)a->created);
+		json_put_text(head, serving_name(a->s));
+	}
+	buf_append(out, head->data, head->len);
 }
 
 struct usage {

@@ -83,6 +83,7 @@ struct answer {
 	const char *echo_content; /* chat: in front of the content; of the body; or NULL */
 	const char *role;         /* chat */
 	uint64_t written_ns;
+	struct buf head;  /* of the answer or of each chunk, once it was put */
 	struct buf event; /* scratch */
 };
 
@@ -107,8 +108,8 @@ void answer_free(struct answer *a);
 /* While parsing: zeroed prompts. */
 void answer_set_prompts(struct answer *a, uint32_t n);
 void answer_send(struct answer *a, const struct buf *json);
-/* "id":...,"object":...,"created":...,"model":... of an answer or a chunk. */
-void answer_put_head(struct buf *out, const struct answer *a, const char *object);
+/* "id":...,"object":...,"created":...,"model":... of the answer or of a chunk. */
+void answer_put_head(struct buf *out, struct answer *a);
 /* Of all choices, or of one alone. */
 void answer_put_usage(struct buf *out, const struct answer *a, const struct choice *only);
 /* The value of stop_reason. */

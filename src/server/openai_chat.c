@@ -37,8 +37,10 @@ static void begin_chunk(struct buf *out, const struct choice *c)
 {
 	buf_reset(out);
 	buf_putc(out, '{');
-	answer_put_head(out, c->a, c->a->form->chunk_object);
-	buf_printf(out, ",\"choices\":[{\"index\":%u,\"delta\":{", c->index);
+	answer_put_head(out, c->a);
+	buf_puts(out, ",\"choices\":[{\"index\":");
+	buf_put_u64(out, c->index);
+	buf_puts(out, ",\"delta\":{");
 }
 
 static void end_chunk(struct buf *out, const struct choice *c, bool with_prompt_ids)
@@ -136,7 +138,7 @@ static void put_message(struct buf *out, const struct choice *c)
 static void whole(struct buf *out, struct answer *a)
 {
 	buf_putc(out, '{');
-	answer_put_head(out, a, a->form->object);
+	answer_put_head(out, a);
 	buf_puts(out, ",\"choices\":[");
 	for (uint32_t i = 0; i < a->n_choices; i++) {
 		const struct choice *c = &a->choices[i];

@@ -22,8 +22,11 @@ static void put_text(struct buf *out, const struct choice *c, bool with_prompt)
 {
 	struct buf text = { 0 };
 
-	if (with_prompt)
-		buf_append(&text, c->prompt->text.data, c->prompt->text.len);
+	if (!with_prompt) {
+		json_put_string(out, c->text.data ? c->text.data : "", c->text.len);
+		return;
+	}
+	buf_append(&text, c->prompt->text.data, c->prompt->text.len);
 	buf_append(&text, c->text.data, c->text.len);
 	json_put_string(out, text.data ? text.data : "", text.len);
 	buf_deinit(&text);
@@ -35,7 +38,9 @@ static void put_choice(struct buf *out, struct choice *c, uint32_t from)
 	struct answer *a = c->a;
 	bool with_prompt = a->echo && from == 0 && !c->started;
 
-	buf_printf(out, "{\"index\":%u,\"text\":", c->index);
+	buf_puts(out, "{\"index\":");
+	buf_put_u64(out, c->index);
+	buf_puts(out, ",\"text\":");
 	put_text(out, c, with_prompt);
 	buf_puts(out, ",\"logprobs\":");
 	if (a->p.n_logprobs >= 0)
@@ -63,7 +68,7 @@ static void chunk(struct choice *c)
 
 	buf_reset(out);
 	buf_putc(out, '{');
-	answer_put_head(out, a, a->form->chunk_object);
+	answer_put_head(out, a);
 	buf_puts(out, ",\"choices\":[");
 	put_choice(out, c, from);
 	if (a->p.return_ids) {
@@ -85,7 +90,7 @@ static void chunk(struct choice *c)
 static void whole(struct buf *out, struct answer *a)
 {
 	buf_putc(out, '{');
-	answer_put_head(out, a, a->form->object);
+	answer_put_head(out, a);
 	buf_puts(out, ",\"choices\":[");
 	for (uint32_t i = 0; i < a->n_choices; i++) {
 		struct choice *c = &a->choices[i];

@@ -39,6 +39,7 @@ struct serving {
 	struct metrics metrics;
 	struct engine_stats last_stats;
 	double last_stats_at;
+	uint64_t news_ns;       /* when the news were taken that are being told */
 	struct answer *answers; /* all that have jobs in the engine */
 	uint32_t load;          /* requests for generation in flight */
 	time_t created;

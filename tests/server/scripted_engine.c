@@ -3,35 +3,51 @@
  * makes the whole program a server whose tokens, times and failures a test chooses.
  *
  *   {"max_model_len": 4096, "max_jobs": 64, "rules": [
- *      {"has": [5, 6], "answer": [7, 8], "delay_ms": 1, "burst": 1, "error": "text", "code": "limit", "hung": true}]}
+ *      {"has": [5, 6], "answer": [7, 8], "delay_ms": 1, "burst": 1, "error": "text", "code": "limit", "hung": true,
+ *       "together": true, "eager": true}],
+ *    "trace": {"path": "file", "rows": 256, "tokens": 1000}}
  *
  * The first rule whose `has` is part of the prompt holds; one without `has` always does. `answer` is followed by
  * the first stop id of the request, or by `answer` again when there is none or min_tokens asks for more. Log
  * probability of token i: -(i + 1) / 8; of the k-th likeliest besides, one less for each k.
+ *
+ * For benchmarks: `together` moves tokens to multiples of delay_ms, so that all jobs get theirs at once, as from a
+ * step; `eager` gives a job its next token as soon as the server took the one before. The trace gets the time of each
+ * publication, [rows][tokens] of CLOCK_REALTIME in nanoseconds; a job's row is its seed.
  */
 #include "engine/engine.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/ring.h"
 
-#define MAX_JOBS 1024
+#define MAX_JOBS 16384
 #define MAX_TOP 32
+#define TICK_NS 1000000
+#define EAGER_TICK_NS 50000
+
+/* Of a job: its news are in the ring; they are its last ones. */
+#define NEWS 1
+#define FINAL 2
 
 struct rule {
 	int32_t *has, *answer;
 	size_t n_has, n_answer;
 	int64_t delay_ms, burst;
 	const char *error, *code;
-	bool hung;
+	bool hung, together, eager;
 };
 
 struct engine_job {
@@ -40,13 +56,13 @@ struct engine_job {
 	struct rule rule;
 	uint32_t room;
 	atomic_uint n;
-	atomic_int finish;
+	atomic_int state;
+	enum engine_finish finish;
+	bool final_seen; /* the client's */
 	atomic_bool cancelled;
-	bool in_news; /* under the engine's lock, as the rest */
 	uint64_t due_ns;
 	struct engine_job_times times;
 	struct error error;
-	struct logprob own[2], top[2][MAX_TOP]; /* what the last calls returned */
 };
 
 struct engine {
@@ -60,8 +76,13 @@ struct engine {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping, hung;
-	struct engine_job *live[MAX_JOBS], *news[MAX_JOBS];
-	size_t n_live, n_news, n_jobs;
+	struct engine_job *live[MAX_JOBS];
+	size_t n_live;
+	size_t n_jobs; /* the client's count */
+	struct ring *news;
+	bool any_news, any_eager;
+	uint64_t *trace;
+	int64_t trace_rows, trace_tokens;
 	struct engine_stats stats;
 };
 
@@ -82,6 +103,28 @@ static int64_t number(const json_t *obj, const char *key, int64_t def)
 	const json_t *v = json_object_get(obj, key);
 
 	return v ? json_integer_value(v) : def;
+}
+
+static enum status open_trace(struct engine *e, struct error *err)
+{
+	const json_t *v = json_object_get(e->script, "trace");
+	const char *path = json_string_value(json_object_get(v, "path"));
+	size_t bytes;
+	int fd;
+
+	if (!path)
+		return OK;
+	e->trace_rows = number(v, "rows", 1);
+	e->trace_tokens = number(v, "tokens", 1);
+	bytes = (size_t)e->trace_rows * (size_t)e->trace_tokens * sizeof(*e->trace);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0)
+		return error_set(err, E_IO, "%s: cannot make a trace of %zu bytes", path, bytes);
+	e->trace = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (e->trace == MAP_FAILED)
+		return error_set(err, E_IO, "%s: cannot map a trace of %zu bytes", path, bytes);
+	return OK;
 }
 
 static enum status read_script(struct engine *e, const char *dir, struct error *err)
@@ -107,8 +150,10 @@ static enum status read_script(struct engine *e, const char *dir, struct error *
 		r->error = json_string_value(json_object_get(v, "error"));
 		r->code = json_string_value(json_object_get(v, "code"));
 		r->hung = json_is_true(json_object_get(v, "hung"));
+		r->together = json_is_true(json_object_get(v, "together"));
+		r->eager = json_is_true(json_object_get(v, "eager"));
 	}
-	return OK;
+	return open_trace(e, err);
 }
 
 static const struct rule *find_rule(const struct engine *e, const struct engine_job *job)
@@ -172,7 +217,7 @@ const int32_t *engine_job_ids(const struct engine_job *job)
 
 enum engine_finish engine_job_finish(const struct engine_job *job)
 {
-	return (enum engine_finish)atomic_load(&job->finish);
+	return job->final_seen ? job->finish : ENGINE_RUNNING;
 }
 
 uint32_t engine_job_preemptions(const struct engine_job *job)
@@ -195,34 +240,36 @@ const struct error *engine_job_error(const struct engine_job *job)
 	return &job->error;
 }
 
-static struct engine_logprobs made_up(struct engine_job *job, int which, int32_t id, uint32_t i, int n)
+/* Holds until the next call for the same kind of token. */
+static struct engine_logprobs made_up(int which, int32_t id, uint32_t i, int n)
 {
+	static struct logprob own[2], top[2][MAX_TOP];
 	double value = -(double)(i + 1) / 8;
 
-	job->own[which] = (struct logprob){ id, 1, value };
+	own[which] = (struct logprob){ id, 1, value };
 	for (int k = 0; k < n && k < MAX_TOP; k++)
-		job->top[which][k] = (struct logprob){ k ? id + k : id, (uint32_t)k + 1, value - k };
-	return (struct engine_logprobs){ &job->own[which], job->top[which], n > 0 ? (uint32_t)n : 0 };
+		top[which][k] = (struct logprob){ k ? id + k : id, (uint32_t)k + 1, value - k };
+	return (struct engine_logprobs){ &own[which], top[which], n > 0 ? (uint32_t)n : 0 };
 }
 
 struct engine_logprobs engine_job_logprobs(const struct engine_job *job, uint32_t i)
 {
-	return made_up((struct engine_job *)job, 0, job->ids[i], i, job->r.n_logprobs);
+	return made_up(0, job->ids[i], i, job->r.n_logprobs);
 }
 
 struct engine_logprobs engine_job_prompt_logprobs(const struct engine_job *job, uint32_t i)
 {
-	return made_up((struct engine_job *)job, 1, job->prompt[i], i, job->r.n_prompt_logprobs);
+	return made_up(1, job->prompt[i], i, job->r.n_prompt_logprobs);
 }
 
 /* --- the thread ---------------------------------------------------------------------------------------- */
 
-static void tell(struct engine *e, struct engine_job *job)
+/* With FINAL the job is the client's from here on. */
+static void tell(struct engine *e, struct engine_job *job, int final)
 {
-	if (!job->in_news) {
-		job->in_news = true;
-		e->news[e->n_news++] = job;
-	}
+	e->any_news = true;
+	if (!(atomic_fetch_or(&job->state, NEWS | final) & NEWS))
+		BUG_ON(!ring_push(e->news, &job));
 }
 
 static void finish(struct engine *e, size_t at, enum engine_finish why)
@@ -230,9 +277,20 @@ static void finish(struct engine *e, size_t at, enum engine_finish why)
 	struct engine_job *job = e->live[at];
 
 	job->times.finished = clock_s();
-	atomic_store(&job->finish, (int)why);
+	job->finish = why;
 	e->live[at] = e->live[--e->n_live];
-	tell(e, job);
+	tell(e, job, FINAL);
+}
+
+static void trace(const struct engine *e, const struct engine_job *job, uint32_t n)
+{
+	struct timespec t;
+
+	if (!e->trace || job->r.sampling.seed >= (uint64_t)e->trace_rows || n >= e->trace_tokens)
+		return;
+	clock_gettime(CLOCK_REALTIME, &t);
+	e->trace[job->r.sampling.seed * (uint64_t)e->trace_tokens + n] =
+		(uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* The next token, and whether it ends the answer. */
@@ -255,6 +313,13 @@ static bool stops_here(const struct engine_job *job, int32_t id)
 	return false;
 }
 
+static uint64_t next_due(const struct rule *r)
+{
+	uint64_t now = clock_ns(), delay = (uint64_t)r->delay_ms * 1000000;
+
+	return r->together && delay ? now / delay * delay + delay : now + delay;
+}
+
 static void step_job(struct engine *e, size_t at)
 {
 	struct engine_job *job = e->live[at];
@@ -271,14 +336,15 @@ static void step_job(struct engine *e, size_t at)
 		if (n == 0)
 			job->times.first_token = job->times.last_token;
 		e->stats.generated_tokens++;
+		trace(e, job, n);
 		atomic_store(&job->n, n + 1);
 		if (stop || n + 1 == job->room || job->r.n_prompt + n + 1 >= (uint64_t)e->max_model_len) {
 			finish(e, at, stop ? ENGINE_STOP : ENGINE_LENGTH);
 			return;
 		}
 	}
-	job->due_ns = clock_ns() + (uint64_t)job->rule.delay_ms * 1000000;
-	tell(e, job);
+	job->due_ns = next_due(&job->rule);
+	tell(e, job, 0);
 }
 
 static void fail_job(struct engine *e, size_t at)
@@ -293,16 +359,18 @@ static void fail_job(struct engine *e, size_t at)
 
 static void step(struct engine *e, uint64_t now)
 {
+	e->any_news = e->any_eager = false;
 	for (size_t i = e->n_live; i-- > 0;) {
 		struct engine_job *job = e->live[i];
 
+		e->any_eager |= job->rule.eager;
 		if (atomic_load(&job->cancelled))
 			finish(e, i, ENGINE_ABORT);
 		else if (job->rule.hung)
 			e->hung = true;
 		else if (job->rule.error && atomic_load(&job->n) >= job->rule.n_answer)
 			fail_job(e, i);
-		else if (job->due_ns <= now)
+		else if (job->due_ns <= now && !(job->rule.eager && atomic_load(&job->state) & NEWS))
 			step_job(e, i);
 	}
 	e->stats.steps++;
@@ -318,17 +386,15 @@ static void *run(void *arg)
 	pthread_mutex_lock(&e->lock);
 	while (!e->stopping) {
 		struct timespec until;
-		size_t before;
 
 		step(e, clock_ns());
-		before = e->n_news;
-		if (before) {
+		if (e->any_news) {
 			pthread_mutex_unlock(&e->lock);
 			e->options.wake(e->options.wake_arg);
 			pthread_mutex_lock(&e->lock);
 		}
 		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 1000000;
+		until.tv_nsec += e->any_eager ? EAGER_TICK_NS : TICK_NS;
 		if (until.tv_nsec >= 1000000000) {
 			until.tv_nsec -= 1000000000;
 			until.tv_sec++;
@@ -364,6 +430,7 @@ enum status engine_create(struct engine **out, const char *dir, const struct eng
 	e->options = *options;
 	TRY_GOTO(fail, config_load(&e->config, dir, err));
 	TRY_GOTO(fail, read_script(e, dir, err));
+	TRY_GOTO(fail, ring_create(&e->news, MAX_JOBS, sizeof(struct engine_job *), err));
 	e->stats.blocks = e->stats.blocks_free = 64;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->changed, NULL);
@@ -390,6 +457,9 @@ void engine_destroy(struct engine *e)
 	}
 	free(e->rules);
 	json_decref(e->script);
+	ring_destroy(e->news);
+	if (e->trace)
+		munmap(e->trace, (size_t)e->trace_rows * (size_t)e->trace_tokens * sizeof(*e->trace));
 	free(e);
 }
 
@@ -438,16 +508,12 @@ void engine_cancel(struct engine *e, struct engine_job *job)
 
 struct engine_job *engine_next(struct engine *e)
 {
-	struct engine_job *job = NULL;
+	struct engine_job *job;
 
-	pthread_mutex_lock(&e->lock);
-	if (e->n_news) {
-		job = e->news[0];
-		memmove(e->news, e->news + 1, --e->n_news * sizeof(*e->news));
-		job->in_news = false;
-		e->n_jobs -= engine_job_finish(job) != ENGINE_RUNNING;
-	}
-	pthread_mutex_unlock(&e->lock);
+	if (!ring_pop(e->news, &job))
+		return NULL;
+	job->final_seen = atomic_exchange(&job->state, 0) & FINAL;
+	e->n_jobs -= job->final_seen;
 	return job;
 }
 

@@ -12,7 +12,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.abspath(sys.argv[1])
-CC = sys.argv[2]
+CC = sys.argv[2].split()
 
 RANKS = {"base": 0, "kernel": 1, "comm": 1, "text": 1, "http": 1, "weights": 2, "kv": 2, "model": 3, "sched": 4,
          "engine": 5, "server": 6, "router": 6, "load": 6, "cli": 7}
@@ -173,7 +173,7 @@ def rule_self_contained_headers(root):
         with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
             file.write(f'#include "{path[len("src/"):]}"\n')
             file.flush()
-            return subprocess.run([CC, *flags, "-I", os.path.join(root, "src"), file.name], capture_output=True, text=True,
+            return subprocess.run([*CC, *flags, "-I", os.path.join(root, "src"), file.name], capture_output=True, text=True,
                                   check=False)
 
     with ThreadPoolExecutor(2) as pool:

@@ -94,6 +94,30 @@ static void test_buf(void **state)
 }
 
 /* What is appended must not depend on where the buffer happens to grow. */
+static void test_buf_numbers(void **state)
+{
+	static const uint64_t values[] = {0, 9, 10, 4294967296u, 18446744073709551615u};
+	static const char want[] = "0 9 10 4294967296 18446744073709551615 ";
+	struct buf b = {0};
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+		buf_put_u64(&b, values[i]);
+		buf_putc(&b, ' ');
+	}
+	assert_string_equal(b.data, want);
+	assert_int_equal(b.len, strlen(want));
+	/* A text that ends just where the memory does, and one byte longer. */
+	for (size_t n = b.cap - b.len - 1, i = 0; i < 2; i++, n++) {
+		size_t before = b.len;
+
+		buf_printf(&b, "%*s", (int)n, "x");
+		assert_int_equal(b.len, before + n);
+		assert_int_equal(b.data[b.len - 1], 'x');
+		b.len = before;
+	}
+	buf_deinit(&b);
+}
+
 static void test_buf_growth(void **state)
 {
 	struct buf b = {0};
@@ -227,6 +251,7 @@ int main(void)
 		cmocka_unit_test(test_arena_limit),
 		cmocka_unit_test(test_arena_large_blocks),
 		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_buf_numbers),
 		cmocka_unit_test(test_buf_growth),
 		cmocka_unit_test(test_buf_utf8),
 		cmocka_unit_test(test_mem),

@@ -499,10 +499,46 @@ static void test_property(void **state)
 	assert_int_equal(n_alloc_calls, 0);
 }
 
+/* A slot's memory serves the next request in it; only a larger one allocates. */
+static void test_slot_memory(void **state)
+{
+	struct kv_pool_config pc = {.n_layers = 1, .n_blocks = 4096, .block_tokens = 4, .kv_lora = 32, .rope = 32};
+	struct sched_config c = {.max_model_len = 8192, .max_num_seqs = 4, .max_num_batched_tokens = 64,
+		.max_outputs = 64, .chunked_prefill = true, .max_requests = 4};
+	static const uint32_t lengths[] = {900, 10, 500, 2000, 1500};
+	static const bool allocates[] = {true, false, false, true, false};
+	static int32_t ids[2000];
+	struct kv_prefix_index *index;
+	struct kv_pool *pool;
+	struct sched *s;
+	struct error err;
+
+	assert_int_equal(kv_pool_create(&pool, &pc, &err), OK);
+	assert_int_equal(kv_prefix_create(&index, pool, NULL, 0, &err), OK);
+	assert_int_equal(sched_create(&s, &c, pool, index, &err), OK);
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+		struct sched_request r = {.prompt = ids, .n_prompt = lengths[i], .max_tokens = 1};
+		uint64_t before = n_alloc_calls;
+		uint32_t slot;
+
+		armed = true;
+		assert_int_equal(sched_submit(s, &r, &slot, &err), OK);
+		sched_cancel(s, slot);
+		sched_release(s, slot);
+		armed = false;
+		assert_int_equal(n_alloc_calls > before, allocates[i]);
+	}
+	n_alloc_calls = 0;
+	sched_destroy(s);
+	kv_prefix_destroy(index);
+	kv_pool_destroy(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_property),
+		cmocka_unit_test(test_slot_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -370,6 +370,53 @@ static void test_head_of_line(void **state)
 
 /* The last of the running goes, comes back before all others, and what it had generated is computed as
  * generated, in chunks. */
+/* What a blocked one had found in the cache is gone when it starts. */
+static void test_blocked_hit_is_evicted(void **state)
+{
+	struct fixture f = open_with(&plain, 8, true);
+	uint32_t first = add(&f, 100, 2 * BT + 1, 1), big, waits;
+
+	plan_commit(&f);
+	assert_int_equal(info(&f, first).state, SCHED_FINISHED);
+	sched_release(f.s, first);
+	big = add(&f, 200, 4 * BT, 4 * BT);
+	plan_commit(&f);
+	waits = add(&f, 100, 6 * BT, 1);
+	while (info(&f, big).state != SCHED_FINISHED) {
+		plan(&f);
+		gave(&f, waits, 0, 0);
+		commit(&f);
+	}
+	plan(&f);
+	gave(&f, waits, 4 * BT, 0);
+	assert_int_equal(info(&f, waits).n_cached, 0);
+	commit(&f);
+	close_it(&f);
+}
+
+/* What a blocked one had found is still there when it starts. */
+static void test_blocked_hit_stays(void **state)
+{
+	struct fixture f = open_with(&plain, 9, true);
+	uint32_t first = add(&f, 100, 2 * BT + 1, 1), big, waits;
+
+	plan_commit(&f);
+	sched_release(f.s, first);
+	big = add(&f, 200, 4 * BT, 2 * BT);
+	plan_commit(&f);
+	waits = add(&f, 100, 7 * BT, 1);
+	while (info(&f, big).state != SCHED_FINISHED) {
+		plan(&f);
+		gave(&f, waits, 0, 0);
+		commit(&f);
+	}
+	plan(&f);
+	gave(&f, waits, 4 * BT, 0);
+	assert_int_equal(info(&f, waits).n_cached, 2 * BT);
+	commit(&f);
+	close_it(&f);
+}
+
 static void test_preemption(void **state)
 {
 	struct sched_config c = plain;
@@ -670,6 +717,8 @@ int main(void)
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_whole_prompts),
 		cmocka_unit_test(test_head_of_line),
+		cmocka_unit_test(test_blocked_hit_is_evicted),
+		cmocka_unit_test(test_blocked_hit_stays),
 		cmocka_unit_test(test_preemption),
 		cmocka_unit_test(test_priority_victim),
 		cmocka_unit_test(test_shared_prompt),
