@@ -159,7 +159,7 @@ static void check_layer(const struct checkpoint *c, const struct layer_weights *
 		check_matrix(c, &l->mlp.down, NAME("mlp.down_proj.weight", layer), same);
 	}
 	for (uint32_t i = 0; i < c->w->config.hidden_size; i += 17)
-		assert_float_equal(l->input_layernorm[i],
+		assert_float_equal(l->input_layernorm.weight[i],
 			stored(c, NAME("input_layernorm.weight", layer), i, 0), 0);
 }
 
