@@ -223,19 +223,21 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 	struct error *err)
 {
 	struct weights_options wo = weights_options_default();
+	struct model_config shape = *config;
 	struct runtime_budget b;
 	double begin = clock_s();
 	size_t rest;
 	enum status st;
 
 	*rt = (struct runtime){0};
+	shape.integer = weight_traits(format)->integer; /* its workspace is larger */
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
 	wo.progress = options->progress;
 	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));
-	TRY(choose_blocks(rt, config, options, 0, SIZE_MAX, err));
-	b = budget_of_rest(rt, config, options);
+	TRY(choose_blocks(rt, &shape, options, 0, SIZE_MAX, err));
+	b = budget_of_rest(rt, &shape, options);
 	rest = b.cache_bytes + b.workspace_bytes;
 	wo.memory_limit_bytes = weights_memory_limit(&wo);
 	wo.memory_limit_bytes -= rest < wo.memory_limit_bytes ? rest : wo.memory_limit_bytes - 1;

@@ -27,3 +27,38 @@ const char *dtype_name(enum dtype t)
 {
 	return dtypes[t].name;
 }
+
+float dtype_to_f32(enum dtype t, const void *array, size_t i)
+{
+	const uint8_t *at = (const uint8_t *)array + i * dtypes[t].bytes;
+	uint16_t half;
+	uint32_t word;
+	uint64_t wide;
+	float f;
+
+	switch (t) {
+	case DT_BF16:
+		memcpy(&half, at, sizeof(half));
+		return bf16_to_f32(half);
+	case DT_F16:
+		memcpy(&half, at, sizeof(half));
+		return f16_to_f32(half);
+	case DT_F8_E4M3:
+		return f8e4m3_to_f32(*at);
+	case DT_I8:
+		return (float)(int8_t)*at;
+	case DT_U8:
+		return ldexpf(1.0f, *at - 127);
+	case DT_I32:
+		memcpy(&word, at, sizeof(word));
+		return (float)(int32_t)word;
+	case DT_I64:
+		memcpy(&wide, at, sizeof(wide));
+		word = (uint32_t)wide;
+		memcpy(&f, &word, sizeof(f));
+		return wide >> 32 ? NAN : f;
+	default:
+		memcpy(&f, at, sizeof(f));
+		return f;
+	}
+}

@@ -43,6 +43,17 @@ static inline uint16_t f32_to_bf16(float f)
 	return (uint16_t)((u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
 
+/* Subnormals, infinities and NaN included. */
+static inline float f16_to_f32(uint16_t x)
+{
+	int exp = x >> 10 & 31, man = x & 0x3FF;
+	float v = exp ? ldexpf((float)(1024 + man), exp - 25) : ldexpf((float)man, -24);
+
+	if (exp == 31)
+		v = man ? NAN : INFINITY;
+	return x & 0x8000 ? -v : v;
+}
+
 static inline float f8e4m3_to_f32(uint8_t x)
 {
 	uint32_t exp = x >> 3 & 15, man = x & 7;
@@ -52,5 +63,11 @@ static inline float f8e4m3_to_f32(uint8_t x)
 		v = NAN;
 	return x & 0x80 ? -v : v;
 }
+
+/*
+ * Element i of an array in a file as a number. U8 is E8M0, a power of two; I64 holds the bits of an F32 in
+ * its low half (scales of msmodelslim), anything else is NaN.
+ */
+float dtype_to_f32(enum dtype t, const void *array, size_t i);
 
 #endif

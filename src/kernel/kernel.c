@@ -143,14 +143,19 @@ size_t kernel_scratch_bytes(const struct kernel *kn)
 
 enum act_kind act_kind_for(enum weight_format format)
 {
-	BUG_ON(format != WEIGHT_BF16 && format != WEIGHT_F8_BLOCK);
-	return ACT_BF16;
+	BUG_ON(format == WEIGHT_NONE);
+	return weight_traits(format)->integer ? ACT_I8 : ACT_BF16;
 }
+
+#define ACT_I8_FILL 128u /* the largest filling of K */
+#define ACT_I8_TAIL 64u	 /* the row's scale */
 
 size_t act_stride_bytes(enum act_kind kind, uint32_t k)
 {
 	size_t padded = ((size_t)k + WEIGHT_K_STEP - 1) / WEIGHT_K_STEP * WEIGHT_K_STEP;
 
+	if (kind == ACT_I8)
+		return ((size_t)k + ACT_I8_FILL - 1) / ACT_I8_FILL * ACT_I8_FILL + ACT_I8_TAIL;
 	return padded * (kind == ACT_F32 ? 4 : 2);
 }
 
@@ -164,4 +169,24 @@ struct act act_view(void *mem, enum act_kind kind, uint32_t rows, uint32_t k)
 		.stride_bytes = act_stride_bytes(kind, k),
 		.data = mem,
 	};
+}
+
+struct act act_for(void *mem, const struct weight *w, uint32_t rows)
+{
+	struct act a = act_view(mem, act_kind_for(w->format), rows, w->k);
+
+	a.input_scale = w->input_scale;
+	a.input_offset = w->input_offset;
+	return a;
+}
+
+bool act_same(const struct weight *a, const struct weight *b)
+{
+	return a->k == b->k && act_kind_for(a->format) == act_kind_for(b->format) &&
+	       a->input_scale == b->input_scale && a->input_offset == b->input_offset;
+}
+
+float *act_row_scale(const struct act *a, size_t row)
+{
+	return (float *)(a->data + row * a->stride_bytes + a->stride_bytes - ACT_I8_TAIL);
 }

@@ -12,7 +12,8 @@
  *    tokens, never a sum.
  *  - Ops do not allocate, lock or fail. Sizes are the caller's promise (BUG_ON at the door).
  *  - Accumulators, norms, softmax and routing are F32. Products take BF16 inputs where weights are
- *    BF16 or FP8.
+ *    BF16 or FP8, 8-bit integers where weights are integers: those sums are exact, so that all tiers
+ *    give the same bits.
  * One caller at a time: the engine thread.
  */
 #ifndef KERNEL_KERNEL_H
@@ -64,16 +65,25 @@ size_t kernel_scratch_bytes(const struct kernel *kn);
 
 /* Inputs of products, converted once and shared by every product that reads them. */
 enum act_kind {
-	ACT_F32,  /* the router's input */
+	ACT_F32,  /* the router's input; what is still to be quantized */
 	ACT_BF16, /* for BF16 and FP8 weights */
+	ACT_I8,   /* for integer weights: bytes q + 128, then the row's scale (F32) in its last 64 bytes */
 };
 
+/*
+ * How ACT_I8 is made of F32 values (spec: ascend, 2d), with halves rounded to even:
+ *  - static, input_scale > 0: q = x / input_scale + input_offset, held in -128 .. 127. The row's scale
+ *    is 1, as the weights' scales contain input_scale.
+ *  - by row, input_scale 0: q = x / s, s = max|x| / 127. The row's scale is s.
+ */
 struct act {
 	enum act_kind kind;
 	uint32_t rows;
 	uint32_t k;           /* values in a row */
 	size_t stride_bytes;  /* between rows; a multiple of 64 */
-	uint8_t *data;        /* [rows][stride_bytes]; columns k..k_padded are zero */
+	uint8_t *data;        /* [rows][stride_bytes]; columns k..k_padded are readable */
+	float input_scale;    /* ACT_I8 */
+	float input_offset;
 };
 
 /* The kind of input that products with this weight format read. */
@@ -82,6 +92,12 @@ enum act_kind act_kind_for(enum weight_format format);
 size_t act_stride_bytes(enum act_kind kind, uint32_t k);
 /* A view over `mem` (64-byte aligned, rows * stride bytes, zeroed once by its owner). */
 struct act act_view(void *mem, enum act_kind kind, uint32_t rows, uint32_t k);
+/* A view for what products with w read: its kind, K and quantization. */
+struct act act_for(void *mem, const struct weight *w, uint32_t rows);
+/* Whether both read the same bytes. */
+bool act_same(const struct weight *a, const struct weight *b);
+/* The scale of an ACT_I8 row. */
+float *act_row_scale(const struct act *a, size_t row);
 
 /* --- embedding and norms ---------------------------------------------------------------------- */
 
@@ -120,7 +136,8 @@ void kernel_act_from_f32(struct kernel *kn, struct act *out, const float *x, siz
 enum gemm_epilogue {
 	GEMM_STORE_F32,  /* out_f32[i * out_stride + row] */
 	GEMM_STORE_BF16, /* out_bf16[i * out_stride + row], rounded to nearest even */
-	/* Gate/up interleaved weight, n a multiple of 64: out_act row i = SiLU(gate) * up, width n / 2. */
+	/* Gate/up interleaved weight, n a multiple of 64: out_act row i = SiLU(gate) * up, width n / 2, as
+	 * BF16 or F32. */
 	GEMM_SILU_MUL,
 };
 
@@ -214,8 +231,8 @@ void kernel_q_rope(struct kernel *kn, const struct q_rope_args *args);
 /*
  * Attention in expanded form, for prompt tokens: keys and values of each head are made from the
  * cached latents by kv_b once per call, in tiles of keys at fixed positions, softmax in F32
- * (spec: model, 3.2 and 3.4). Causal. out: BF16 act [rows of the batch, heads * v_dim]; only the
- * rows of `seqs` are written.
+ * (spec: model, 3.2 and 3.4). Causal. out: BF16 or F32 act [rows of the batch, heads * v_dim]; only
+ * the rows of `seqs` are written.
  */
 struct mla_prompt_args {
 	const struct act *q_nope; /* as written by kernel_q_rope */

@@ -15,6 +15,7 @@ static uint32_t larger(uint32_t a, uint32_t b)
 static struct model_dims dims_of(const struct model_config *c, const struct shard_plan *plan)
 {
 	struct model_dims d = {
+		.integer = c->integer,
 		.hidden = c->hidden_size,
 		.heads = shard_split(c->num_attention_heads, 1, plan->tp_rank, plan->tp_size).count,
 		.nope = c->qk_nope_head_dim,
@@ -169,28 +170,18 @@ enum status forward_layer(
 }
 
 enum status forward_head(
-	struct model *m, const struct batch *b, const float *norm, struct model_output *out)
+	struct model *m, const struct batch *b, const struct norm_weights *norm,
+	struct model_output *out)
 {
 	struct workspace *ws = &m->ws;
-	struct act h = act_view(ws->norm16, ACT_BF16, m->rows, m->d.hidden);
+	struct model_inputs in;
 
-	kernel_rmsnorm(m->kn, &(struct rmsnorm_args){
-		.x = ws->x,
-		.x_stride = m->d.hidden,
-		.add = m->pending,
-		.weight = norm,
-		.eps = m->c->rms_norm_eps,
-		.rows = m->rows,
-		.n = m->d.hidden,
-		.out_f32 = ws->norm,
-		.out_act = &h,
-	});
-	m->pending = NULL;
+	model_norm(m, &in, norm, &m->w->lm_head);
 	for (uint32_t i = 0; i < b->n_outputs; i++)
 		ws->out_rows[i] = (int32_t)batch_outputs(b)[i];
 	if (b->n_outputs)
 		kernel_gemm(m->kn,
-			&(struct gemm_job){.a = &h, .rows = ws->out_rows, .m = b->n_outputs,
+			&(struct gemm_job){.a = &in.act[0], .rows = ws->out_rows, .m = b->n_outputs,
 				.w = m->w->lm_head, .out_f32 = ws->logits, .out_stride = m->d.vocab},
 			1);
 	*out = (struct model_output){
@@ -218,5 +209,5 @@ enum status model_forward(
 			m->trace(m->trace_arg, l, ws->x, m->rows);
 		}
 	}
-	return forward_head(m, batch, m->w->norm, out);
+	return forward_head(m, batch, &m->w->norm, out);
 }

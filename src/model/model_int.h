@@ -28,6 +28,7 @@ struct model_dims {
 	uint32_t experts;
 	uint32_t top_k;
 	uint32_t vocab; /* rows of the head */
+	bool integer;   /* some products read 8-bit inputs */
 };
 
 /* Device buffers. T: tokens of a batch; E: MODEL_MOE_ROWS or T if smaller; A: likewise with
@@ -36,17 +37,20 @@ struct workspace {
 	float *x;         /* [T, hidden] residual stream */
 	float *part;      /* [T, hidden] this rank's partial sum of attention or MLP */
 	float *norm;      /* [T, hidden] normed rows, F32: the router's input, the model's hidden output */
-	uint16_t *norm16; /* [T, hidden] the same as BF16 */
+	void *input[2];   /* [T, hidden] the same as inputs of products; the second one ACT_I8 only */
 	float *q_a;       /* [T, q_lora] */
-	uint16_t *q_a16;  /* [T, q_lora] */
+	void *q_a_in;     /* [T, q_lora] input of q_b_proj */
 	float *q;         /* [T, heads, nope + rope] */
 	float *kv;        /* [T, kv_lora + rope] */
 	uint16_t *q_nope; /* [T, heads, nope] */
 	uint16_t *q_rope; /* [T, heads, rope] */
 	uint16_t *q_lat;  /* [A, heads, kv_lora] */
 	uint16_t *o_lat;  /* [A, heads, kv_lora] */
-	uint16_t *attn;   /* [T, heads, v_dim] */
-	uint16_t *mid;    /* [T, mlp_width] SiLU(gate) * up of a dense or shared MLP */
+	/* What the next product reads, as BF16, or as F32 with a second buffer to quantize to. */
+	void *attn;       /* [T, heads, v_dim] */
+	void *attn_in;
+	void *mid;        /* [T, mlp_width] SiLU(gate) * up of a dense or shared MLP */
+	void *mid_in;
 	float *router;    /* [T, experts] */
 	float *gates;     /* [T, top_k] */
 	int32_t *ids;     /* [T, top_k] */
@@ -55,7 +59,8 @@ struct workspace {
 	int32_t *slot;    /* [E, top_k] row of expert_y of each choice */
 	int32_t *gather;  /* [E * top_k] token of each row of expert_y */
 	uint32_t *first;  /* [experts + 1] first row of each expert */
-	uint16_t *expert_mid; /* [E * top_k, expert_width] */
+	void *expert_mid; /* [E * top_k, expert_width], likewise */
+	void *expert_mid_in;
 	float *expert_y;  /* [E * top_k, hidden] */
 	float *logits;    /* [max_outputs, vocab] */
 	uint16_t *eh16;   /* MTP: [T, 2 * hidden] */
@@ -98,12 +103,29 @@ struct model {
 void workspace_carve(struct workspace *ws, uintptr_t *at, const struct model_dims *d,
 	const struct batch_limits *l, bool mtp);
 
+/*
+ * input.c: inputs of products. A norm makes the input of `first` in ws.input; model_input() gives that, or
+ * another one from ws.norm, to other products of the same rows: two kinds at most.
+ */
+struct model_inputs {
+	struct act act[2];
+	uint32_t n;
+};
+void model_norm(struct model *m, struct model_inputs *in, const struct norm_weights *norm,
+	const struct weight *first);
+const struct act *model_input(struct model *m, struct model_inputs *in, const struct weight *w);
+
+/* Where a producer writes rows that `next` will read; then what `next` reads, quantized to `mem` if it has
+ * to be. */
+struct act model_draft(void *mem, const struct weight *next, uint32_t rows);
+struct act model_finish(struct model *m, const struct act *draft, void *mem, const struct weight *next);
+
 /* forward.c: what a forward of the main layers and of the MTP layer share. */
 void forward_begin(struct model *m, const struct batch *b);
 enum status forward_layer(
 	struct model *m, const struct layer_weights *w, uint32_t layer, struct error *err);
 /* Norm of the last residual by `norm` and the head's logits of the output rows. */
-enum status forward_head(struct model *m, const struct batch *b, const float *norm,
+enum status forward_head(struct model *m, const struct batch *b, const struct norm_weights *norm,
 	struct model_output *out);
 
 /* mla.c: attention of all rows. Reads x (adding m->pending first), leaves this rank's partial sum in

@@ -9,36 +9,18 @@
 
 #include <string.h>
 
-/* x + pending -> norm -> ws.norm16, and ws.norm for a router. */
-static void norm_rows(struct model *m, const struct layer_weights *w, struct act *h)
+static void dense(struct model *m, const struct mlp_weights *w, const struct act *h)
 {
 	struct workspace *ws = &m->ws;
-
-	kernel_rmsnorm(m->kn, &(struct rmsnorm_args){
-		.x = ws->x,
-		.x_stride = m->d.hidden,
-		.add = m->pending,
-		.weight = w->post_attention_layernorm,
-		.eps = m->c->rms_norm_eps,
-		.rows = m->rows,
-		.n = m->d.hidden,
-		.out_f32 = w->is_moe ? ws->norm : NULL,
-		.out_act = h,
-	});
-	m->pending = NULL;
-}
-
-static void dense(struct model *m, const struct mlp_weights *w, struct act *h)
-{
-	struct workspace *ws = &m->ws;
-	struct act mid = act_view(ws->mid, ACT_BF16, m->rows, w->down.k);
+	struct act mid = model_draft(ws->mid, &w->down, m->rows), down_in;
 
 	kernel_gemm(m->kn,
 		&(struct gemm_job){.a = h, .m = m->rows, .w = w->gate_up, .epilogue = GEMM_SILU_MUL,
 			.out_act = &mid},
 		1);
+	down_in = model_finish(m, &mid, ws->mid_in, &w->down);
 	kernel_gemm(m->kn,
-		&(struct gemm_job){.a = &mid, .m = m->rows, .w = w->down, .out_f32 = ws->part,
+		&(struct gemm_job){.a = &down_in, .m = m->rows, .w = w->down, .out_f32 = ws->part,
 			.out_stride = m->d.hidden},
 		1);
 }
@@ -127,79 +109,93 @@ static void group_by_expert(
 	ws->first[0] = 0;
 }
 
+/* What a chunk of rows goes through: the experts' inputs and what is between their products. */
+struct expert_chunk {
+	const struct layer_weights *w;
+	const struct mlp_weights *any;  /* an expert of this rank: all have its formats */
+	const struct act *in;           /* of the whole batch */
+	struct act shared_in;           /* rows of the chunk */
+	uint32_t row0, rows;
+	struct act mid, shared_mid;     /* as SiLU writes them */
+};
+
 /* Gate and up of all experts with tokens, and of the shared one for the same rows. */
-static void experts_up(struct model *m, const struct layer_weights *w, struct act *h, uint32_t row0,
-	uint32_t rows)
+static void experts_up(struct model *m, struct expert_chunk *c)
 {
 	struct workspace *ws = &m->ws;
-	uint32_t total = ws->first[m->d.experts], n = 0;
-	struct act mid = act_view(ws->expert_mid, ACT_BF16, total, m->d.expert_width);
-	struct act shared_in = *h, shared_mid;
+	uint32_t n = 0;
 
-	if (w->mlp.down.n) {
-		shared_in.data += row0 * h->stride_bytes;
-		shared_in.rows = rows;
-		shared_mid = act_view(ws->mid, ACT_BF16, rows, w->mlp.down.k);
-		ws->jobs[n++] = (struct gemm_job){.a = &shared_in, .m = rows, .w = w->mlp.gate_up,
-			.epilogue = GEMM_SILU_MUL, .out_act = &shared_mid};
+	c->mid = model_draft(ws->expert_mid, &c->any->down, ws->first[m->d.experts]);
+	if (c->w->mlp.down.n) {
+		c->shared_mid = model_draft(ws->mid, &c->w->mlp.down, c->rows);
+		ws->jobs[n++] = (struct gemm_job){.a = &c->shared_in, .m = c->rows, .w = c->w->mlp.gate_up,
+			.epilogue = GEMM_SILU_MUL, .out_act = &c->shared_mid};
 	}
 	for (uint32_t e = 0; e < m->d.experts; e++) {
 		uint32_t first = ws->first[e], count = ws->first[e + 1] - first;
 
 		if (count)
-			ws->jobs[n++] = (struct gemm_job){.a = h, .rows = ws->gather + first, .m = count,
-				.w = w->experts[e].gate_up, .epilogue = GEMM_SILU_MUL, .out_act = &mid,
+			ws->jobs[n++] = (struct gemm_job){.a = c->in, .rows = ws->gather + first, .m = count,
+				.w = c->w->experts[e].gate_up, .epilogue = GEMM_SILU_MUL, .out_act = &c->mid,
 				.out_row0 = first};
 	}
 	kernel_gemm(m->kn, ws->jobs, n);
 }
 
 /* Their down projections: expert_y, and the shared expert's output in ws.part. */
-static void experts_down(
-	struct model *m, const struct layer_weights *w, uint32_t row0, uint32_t rows)
+static void experts_down(struct model *m, const struct expert_chunk *c)
 {
 	struct workspace *ws = &m->ws;
 	uint32_t hidden = m->d.hidden, n = 0;
-	size_t stride = act_stride_bytes(ACT_BF16, m->d.expert_width);
-	struct act shared_mid;
+	struct act mid = model_finish(m, &c->mid, ws->expert_mid_in, &c->any->down), shared_mid;
 
-	if (w->mlp.down.n) {
-		shared_mid = act_view(ws->mid, ACT_BF16, rows, w->mlp.down.k);
-		ws->jobs[n++] = (struct gemm_job){.a = &shared_mid, .m = rows, .w = w->mlp.down,
-			.out_f32 = ws->part + (size_t)row0 * hidden, .out_stride = hidden};
+	if (c->w->mlp.down.n) {
+		shared_mid = model_finish(m, &c->shared_mid, ws->mid_in, &c->w->mlp.down);
+		ws->jobs[n++] = (struct gemm_job){.a = &shared_mid, .m = c->rows, .w = c->w->mlp.down,
+			.out_f32 = ws->part + (size_t)c->row0 * hidden, .out_stride = hidden};
 	}
 	for (uint32_t e = 0; e < m->d.experts; e++) {
 		uint32_t first = ws->first[e], count = ws->first[e + 1] - first;
 
 		if (!count)
 			continue;
-		ws->views[n] = act_view((uint8_t *)ws->expert_mid + first * stride, ACT_BF16, count,
-			m->d.expert_width);
-		ws->jobs[n] = (struct gemm_job){.a = &ws->views[n], .m = count, .w = w->experts[e].down,
+		ws->views[n] = mid;
+		ws->views[n].rows = count;
+		ws->views[n].data += first * mid.stride_bytes;
+		ws->jobs[n] = (struct gemm_job){.a = &ws->views[n], .m = count, .w = c->w->experts[e].down,
 			.out_f32 = ws->expert_y + (size_t)first * hidden, .out_stride = hidden};
 		n++;
 	}
 	kernel_gemm(m->kn, ws->jobs, n);
 }
 
-static void experts(
-	struct model *m, const struct layer_weights *w, struct act *h, uint32_t row0, uint32_t rows)
+/* An expert that this rank holds; every rank holds some (weights/layout.c). */
+static const struct mlp_weights *any_expert(const struct model *m, const struct layer_weights *w)
+{
+	uint32_t e = 0;
+
+	while (e + 1 < m->d.experts && !w->experts[e].down.n)
+		e++;
+	return &w->experts[e];
+}
+
+static void experts(struct model *m, struct expert_chunk *c)
 {
 	struct workspace *ws = &m->ws;
-	size_t at = (size_t)row0 * m->d.top_k;
-	float *out = ws->part + (size_t)row0 * m->d.hidden;
+	size_t at = (size_t)c->row0 * m->d.top_k;
+	float *out = ws->part + (size_t)c->row0 * m->d.hidden;
 
-	group_by_expert(m, w, row0, rows);
-	experts_up(m, w, h, row0, rows);
-	experts_down(m, w, row0, rows);
+	group_by_expert(m, c->w, c->row0, c->rows);
+	experts_up(m, c);
+	experts_down(m, c);
 	kernel_moe_combine(m->kn, &(struct moe_combine_args){
 		.out = out,
-		.shared = w->mlp.down.n ? out : NULL,
+		.shared = c->w->mlp.down.n ? out : NULL,
 		.y = ws->expert_y,
 		.slot = ws->slot,
 		.ids = ws->ids + at,
 		.gates = ws->gates + at,
-		.rows = rows,
+		.rows = c->rows,
 		.top_k = m->d.top_k,
 		.experts = m->d.experts,
 		.hidden = m->d.hidden,
@@ -208,15 +204,28 @@ static void experts(
 
 void mlp_forward(struct model *m, const struct layer_weights *w, uint32_t layer)
 {
-	struct act h = act_view(m->ws.norm16, ACT_BF16, m->rows, m->d.hidden);
+	struct expert_chunk c = {.w = w};
+	struct model_inputs in;
+	const struct act *shared = NULL;
 
-	norm_rows(m, w, &h);
 	if (!w->is_moe) {
-		dense(m, &w->mlp, &h);
+		model_norm(m, &in, &w->post_attention_layernorm, &w->mlp.gate_up);
+		dense(m, &w->mlp, model_input(m, &in, &w->mlp.gate_up));
 		return;
 	}
+	c.any = any_expert(m, w);
+	model_norm(m, &in, &w->post_attention_layernorm, &c.any->gate_up);
+	c.in = model_input(m, &in, &c.any->gate_up);
+	if (w->mlp.down.n)
+		shared = model_input(m, &in, &w->mlp.gate_up);
 	route(m, w, layer);
-	for (uint32_t row0 = 0; row0 < m->rows; row0 += MODEL_MOE_ROWS)
-		experts(m, w, &h, row0,
-			m->rows - row0 < MODEL_MOE_ROWS ? m->rows - row0 : MODEL_MOE_ROWS);
+	for (; c.row0 < m->rows; c.row0 += c.rows) {
+		c.rows = m->rows - c.row0 < MODEL_MOE_ROWS ? m->rows - c.row0 : MODEL_MOE_ROWS;
+		if (shared) {
+			c.shared_in = *shared;
+			c.shared_in.data += c.row0 * shared->stride_bytes;
+			c.shared_in.rows = c.rows;
+		}
+		experts(m, &c);
+	}
 }

@@ -31,11 +31,13 @@ enum status model_mtp_forward(struct model *m, const struct batch *batch, const 
 	forward_begin(m, batch);
 	kernel_embed(m->kn, ws->x, m->w->embed_tokens, batch_tokens(batch), m->rows, n);
 	norm.x = ws->x;
-	norm.weight = w->enorm;
+	norm.weight = w->enorm.weight;
+	norm.bias = w->enorm.bias;
 	kernel_rmsnorm(m->kn, &norm);
 	/* Without `add`, a norm only reads its input. */
 	norm.x = (float *)(uintptr_t)hidden;
-	norm.weight = w->hnorm;
+	norm.weight = w->hnorm.weight;
+	norm.bias = w->hnorm.bias;
 	half.data += (size_t)n * sizeof(uint16_t);
 	kernel_rmsnorm(m->kn, &norm);
 	kernel_gemm(m->kn,
@@ -43,5 +45,5 @@ enum status model_mtp_forward(struct model *m, const struct batch *batch, const 
 			.a = &eh, .m = m->rows, .w = w->eh_proj, .out_f32 = ws->x, .out_stride = n},
 		1);
 	TRY(forward_layer(m, &w->layer, m->c->num_hidden_layers, err));
-	return forward_head(m, batch, w->shared_head_norm, out);
+	return forward_head(m, batch, &w->shared_head_norm, out);
 }

@@ -27,6 +27,22 @@ static void *carve_act(uintptr_t *at, enum act_kind kind, size_t rows, uint32_t 
 	return carve(at, rows * act_stride_bytes(kind, k));
 }
 
+/* Rows that a product may read as BF16 or as integers. */
+static void *carve_input(uintptr_t *at, const struct model_dims *d, size_t rows, uint32_t k)
+{
+	size_t bf16 = act_stride_bytes(ACT_BF16, k), i8 = d->integer ? act_stride_bytes(ACT_I8, k) : 0;
+
+	return carve(at, rows * (bf16 > i8 ? bf16 : i8));
+}
+
+/* Rows written as BF16, or as F32 with a place to quantize them to. */
+static void *carve_draft(
+	uintptr_t *at, const struct model_dims *d, size_t rows, uint32_t k, void **quantized)
+{
+	*quantized = carve(at, d->integer ? rows * act_stride_bytes(ACT_I8, k) : 0);
+	return carve_act(at, d->integer ? ACT_F32 : ACT_BF16, rows, k);
+}
+
 static void carve_tables(
 	struct workspace *ws, uintptr_t *at, const struct model_dims *d, const struct batch_limits *l)
 {
@@ -53,17 +69,18 @@ void workspace_carve(struct workspace *ws, uintptr_t *at, const struct model_dim
 	ws->x = carve(at, f * t * d->hidden);
 	ws->part = carve(at, f * t * d->hidden);
 	ws->norm = carve_act(at, ACT_F32, t, d->hidden);
-	ws->norm16 = carve_act(at, ACT_BF16, t, d->hidden);
+	ws->input[0] = carve_input(at, d, t, d->hidden);
+	ws->input[1] = carve(at, d->integer ? t * act_stride_bytes(ACT_I8, d->hidden) : 0);
 	ws->q_a = carve(at, f * t * d->q_lora);
-	ws->q_a16 = carve_act(at, ACT_BF16, t, d->q_lora);
+	ws->q_a_in = carve_input(at, d, t, d->q_lora);
 	ws->q = carve(at, f * t * d->heads * (d->nope + d->rope));
 	ws->kv = carve(at, f * t * (d->kv_lora + d->rope));
 	ws->q_nope = carve_act(at, ACT_BF16, t, d->heads * d->nope);
 	ws->q_rope = carve(at, h * t * d->heads * d->rope);
 	ws->q_lat = carve(at, h * a * d->heads * d->kv_lora);
 	ws->o_lat = carve(at, h * a * d->heads * d->kv_lora);
-	ws->attn = carve_act(at, ACT_BF16, t, d->heads * d->v_dim);
-	ws->mid = carve_act(at, ACT_BF16, t, d->mlp_width);
+	ws->attn = carve_draft(at, d, t, d->heads * d->v_dim, &ws->attn_in);
+	ws->mid = carve_draft(at, d, t, d->mlp_width, &ws->mid_in);
 	ws->router = carve(at, f * t * d->experts);
 	ws->gates = carve(at, f * t * d->top_k);
 	ws->ids = carve(at, sizeof(*ws->ids) * t * d->top_k);
@@ -72,7 +89,7 @@ void workspace_carve(struct workspace *ws, uintptr_t *at, const struct model_dim
 	ws->slot = carve(at, sizeof(*ws->slot) * e);
 	ws->gather = carve(at, sizeof(*ws->gather) * e);
 	ws->first = carve(at, sizeof(*ws->first) * ((size_t)d->experts + 1));
-	ws->expert_mid = carve_act(at, ACT_BF16, e, d->expert_width);
+	ws->expert_mid = carve_draft(at, d, e, d->expert_width, &ws->expert_mid_in);
 	ws->expert_y = carve(at, f * e * d->hidden);
 	ws->logits = carve(at, f * l->max_outputs * d->vocab);
 	ws->eh16 = carve_act(at, ACT_BF16, mtp ? t : 0, 2 * d->hidden);

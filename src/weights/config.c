@@ -343,6 +343,8 @@ enum status config_load(struct model_config *out, const char *dir, struct error 
 	TRY(json_load_path(&root, path, MAX_CONFIG_BYTES, err));
 	st = read_document(out, root, weights_path_tail(path), err);
 	json_decref(root);
+	if (st == OK)
+		out->integer = description_present(dir);
 	return st;
 }
 

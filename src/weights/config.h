@@ -78,6 +78,9 @@ struct model_config {
 	bool fp8;
 	bool fp8_ue8m0; /* scale_fmt ue8m0: scales are powers of two */
 
+	/* Some products read 8-bit inputs: DIR has a quant_model_description*.json. */
+	bool integer;
+
 	/* Derived. */
 	float rope_freq[CONFIG_MAX_ROPE / 2]; /* YaRN applied */
 	float rope_mscale;                    /* factor on cos and sin */

@@ -2,7 +2,7 @@
  * Lists every destination of a model and the tensor that fills it (weights_int.h). Tensor names are
  * those of the checkpoint (spec: model, section 2).
  *
- * All shapes and dtypes are checked here, before any memory for weights is taken.
+ * All shapes and dtypes are checked here and in source.c, before any memory for weights is taken.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,13 +13,6 @@
 #include "weights/weights_int.h"
 
 #define NAME_BYTES 128
-
-/* Where the builder is: a prefix of names such as "model.layers.3.mlp". */
-struct scope {
-	struct layout *l;
-	struct error *err;
-	char prefix[64];
-};
 
 static struct scope scope_in(const struct scope *s, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -36,48 +29,6 @@ static struct scope scope_in(const struct scope *s, const char *fmt, ...)
 	return in;
 }
 
-/* A shape for messages: "[7168, 16384]". */
-static const char *shape_text(char *out, size_t bytes, const uint64_t *shape, uint32_t rank)
-{
-	size_t at = (size_t)snprintf(out, bytes, "[");
-
-	for (uint32_t i = 0; i < rank && at < bytes; i++)
-		at += (size_t)snprintf(
-			out + at, bytes - at, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
-	if (at < bytes)
-		snprintf(out + at, bytes - at, "]");
-	return out;
-}
-
-static enum status find(const struct scope *s, const char *name, uint32_t rank,
-	const uint64_t *shape, const struct st_tensor **out)
-{
-	const struct st_tensor *t = safetensors_find(s->l->files, name);
-	char found[64], expected[64];
-
-	if (!t) {
-		const struct st_tensor *any =
-			safetensors_count(s->l->files) ? safetensors_at(s->l->files, 0) : NULL;
-
-		return error_set(s->err, E_FORMAT, "%s: tensor %.80s is missing",
-			any ? safetensors_path(s->l->files, any) : "checkpoint", name);
-	}
-	if (t->rank != rank || memcmp(t->shape, shape, sizeof(*shape) * rank) != 0)
-		return error_set(s->err, E_FORMAT, "%s: tensor %.60s has shape %s, expected %s",
-			safetensors_path(s->l->files, t), name,
-			shape_text(found, sizeof(found), t->shape, t->rank),
-			shape_text(expected, sizeof(expected), shape, rank));
-	*out = t;
-	return OK;
-}
-
-static enum status wrong_dtype(
-	const struct scope *s, const struct st_tensor *t, const char *expected)
-{
-	return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s is %s, expected %s",
-		safetensors_path(s->l->files, t), t->name, dtype_name(t->dtype), expected);
-}
-
 static struct item *add_item(struct layout *l, enum item_kind kind)
 {
 	l->items = mem_grow(l->items, &l->cap, l->n_items + 1, sizeof(*l->items));
@@ -92,41 +43,27 @@ static void place(struct layout *l, struct item *it, size_t bytes)
 	it->bytes = bytes;
 	l->bytes += (bytes + WEIGHTS_ALIGN - 1) / WEIGHTS_ALIGN * WEIGHTS_ALIGN;
 	/* Parts of one tensor (kv_b_proj) follow each other: it counts once. */
-	if (it->src && (it == l->items || it[-1].src != it->src))
-		l->file_bytes += it->src->bytes + (it->scale ? it->scale->bytes : 0);
+	if (!it->src || (it != l->items && it[-1].src == it->src))
+		return;
+	l->file_bytes += it->src->bytes;
+	for (int i = 0; i < WEIGHT_PARTS; i++)
+		if (it->part[i] && it->scheme->parts[i].role != PART_IGNORED)
+			l->file_bytes += it->part[i]->bytes;
 }
 
-/* A bias beside `name`: part of the arithmetic of formats and models that are not implemented. */
-static enum status refuse_bias(const struct scope *s, const char *name)
+/* A tensor of n F32 values. */
+static enum status add_vector(const struct scope *s, const char *name, uint32_t n, float **out)
 {
-	char full[NAME_BYTES];
-	const struct st_tensor *t;
-
-	snprintf(full, sizeof(full), "%s%s.bias", s->prefix, name);
-	t = safetensors_find(s->l->files, full);
-	if (t)
-		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.80s: biases are not supported",
-			safetensors_path(s->l->files, t), full);
-	return OK;
-}
-
-static enum status add_vector(
-	const struct scope *s, const char *name, uint32_t n, float **out)
-{
-	/* `name` is a norm's module, or the router's bias, which is a tensor itself. */
-	bool norm = !strstr(name, "e_score_correction_bias");
 	uint64_t shape[1] = {n};
 	const struct st_tensor *t = NULL;
 	char full[NAME_BYTES];
 	struct item *it;
 
-	snprintf(full, sizeof(full), "%s%s%s", s->prefix, name, norm ? ".weight" : "");
+	snprintf(full, sizeof(full), "%s%s", s->prefix, name);
 	if (s->l->files) {
-		TRY(find(s, full, 1, shape, &t));
-		if (norm)
-			TRY(refuse_bias(s, name));
+		TRY(source_find(s, full, 1, shape, &t));
 		if (t->dtype != DT_F32 && t->dtype != DT_BF16)
-			return wrong_dtype(s, t, "F32 or BF16");
+			return source_wrong_dtype(s, t, "F32 or BF16");
 	}
 	it = add_item(s->l, ITEM_VECTOR);
 	it->src = t;
@@ -136,34 +73,42 @@ static enum status add_vector(
 	return OK;
 }
 
-/* The whole source matrix of an item: [rows, cols], and its scales. */
-struct source {
-	uint32_t rows;
-	uint32_t cols;
-	bool plain; /* never quantized: router, head, eh_proj */
-};
-
-static enum status find_matrix(const struct scope *s, const char *name, const struct source *src,
-	struct item *it)
+static enum status add_norm(const struct scope *s, const char *name, uint32_t n, struct norm_weights *out)
 {
-	uint64_t shape[2] = {src->rows, src->cols};
-	char full[NAME_BYTES];
+	struct scope in = scope_in(s, "%s.", name);
+	char bias[NAME_BYTES];
 
-	snprintf(full, sizeof(full), "%s%s.weight", s->prefix, name);
-	TRY(find(s, full, 2, shape, &it->src));
-	TRY(refuse_bias(s, name));
-	it->source = weight_source_find(it->src->dtype);
-	if (!it->source || (src->plain && it->source->scaled))
-		return wrong_dtype(s, it->src, src->plain ? "BF16 or F32" : "BF16, F32 or F8_E4M3");
-	if (!it->source->scaled)
+	TRY(add_vector(&in, "weight", n, &out->weight));
+	snprintf(bias, sizeof(bias), "%sbias", in.prefix);
+	if (!s->l->files || !safetensors_find(s->l->files, bias))
 		return OK;
-	snprintf(full, sizeof(full), "%s%s.weight_scale_inv", s->prefix, name);
-	shape[0] = (src->rows + 127) / 128;
-	shape[1] = (src->cols + 127) / 128;
-	TRY(find(s, full, 2, shape, &it->scale));
-	if (it->scale->dtype != DT_F32 && it->scale->dtype != DT_BF16 && it->scale->dtype != DT_U8)
-		return wrong_dtype(s, it->scale, "F32, BF16 or F8_E8M0");
-	return OK;
+	return add_vector(&in, "bias", n, &out->bias);
+}
+
+/* The formats of a synthetic model (weights.h). */
+static enum weight_format random_format(const struct layout *l, const struct source *src)
+{
+	if (!weight_traits(l->format)->integer)
+		return src->role == SOURCE_PLAIN ? WEIGHT_BF16 : l->format;
+	if (src->role == SOURCE_PLAIN || src->role == SOURCE_FLOAT)
+		return WEIGHT_BF16;
+	return src->role == SOURCE_EXPERT ? l->format : WEIGHT_I8;
+}
+
+/* The members of what checkpoints treat as one layer have one scheme, so that they share an input. */
+static enum status check_joined(const struct scope *s, size_t first, size_t second)
+{
+	const struct item *a = &s->l->items[first], *b = &s->l->items[second];
+	const char *short_name;
+
+	if (!s->l->description || a->scheme == b->scheme ||
+		(a->scheme->packed == b->scheme->packed && !a->scheme->described && !b->scheme->described))
+		return OK;
+	short_name = strstr(a->src->name, ".mlp.");
+	short_name = short_name ? short_name : strstr(a->src->name, ".self_attn.");
+	return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %s, %.40s with it %s",
+		description_path(s->l->description), b->src->name, b->scheme->name,
+		short_name ? short_name + 1 : a->src->name, a->scheme->name);
 }
 
 /*
@@ -178,6 +123,22 @@ static bool scales_line_up(const struct row_map *map)
 	return map->col0 % WEIGHT_SCALE_BLOCK == 0;
 }
 
+/* The second half of an interleaved pair: `it` joins what the item before it laid out. */
+static enum status check_second(const struct scope *s, const struct item *it, enum weight_format format)
+{
+	const struct item *first = &s->l->items[s->l->n_items - 1];
+
+	if (format != it->w->format)
+		return error_set(s->err, E_UNSUPPORTED,
+			"%s: tensor %.60s is %s, the one that it is joined with is not",
+			safetensors_path(s->l->files, it->src), it->src->name, it->scheme->name);
+	if (first->input_scale != it->input_scale || first->input_offset != it->input_offset)
+		return error_set(s->err, E_UNSUPPORTED,
+			"%s: tensor %.60s has another input_scale or input_offset than the one that it is joined with",
+			safetensors_path(s->l->files, it->src), it->src->name);
+	return OK;
+}
+
 /*
  * One matrix or a half of an interleaved pair. w gets its layout from the first item that fills it.
  * Blocks of scales stay where they fall on panels and on blocks of K; otherwise values are dequantized.
@@ -188,7 +149,7 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 {
 	struct item it = {.kind = ITEM_MATRIX, .w = w, .map = *map, .rows = rows, .panel0 = panel0,
 		.panel_step = panel_step};
-	enum weight_format format = s->l->format;
+	enum weight_format format = random_format(s->l, src);
 	bool second = panel0 > 0;
 
 	if (rows == 0 || k == 0)
@@ -196,17 +157,21 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 			"%s%s cannot be divided among %u ranks: too few rows or columns", s->prefix, name,
 			s->l->w->plan.tp_size);
 	if (s->l->files) {
-		TRY(find_matrix(s, name, src, &it));
-		format = it.source->packed;
+		TRY(source_find_matrix(s, name, src, &it));
+		format = it.scheme->packed;
 	}
-	if (src->plain || !scales_line_up(map))
+	if (format == WEIGHT_F8_BLOCK && !scales_line_up(map))
 		format = WEIGHT_BF16;
-	if (second && format != w->format)
-		return error_set(s->err, E_UNSUPPORTED,
-			"%s: tensor %.60s is %s, the one that it is joined with is not",
-			safetensors_path(s->l->files, it.src), it.src->name, dtype_name(it.src->dtype));
-	if (!second)
-		weight_layout(w, format, rows * panel_step, k);
+	if (it.group && (map->col0 % it.group || k % it.group))
+		return error_set(s->err, E_UNSUPPORTED, "%s%s cannot be divided among %u ranks: groups of %u columns",
+			s->prefix, name, s->l->w->plan.tp_size, it.group);
+	if (second && s->l->files)
+		TRY(check_second(s, &it, format));
+	if (!second) {
+		weight_layout_groups(w, format, rows * panel_step, k, it.group);
+		w->input_scale = it.input_scale;
+		w->input_offset = it.input_offset;
+	}
 	*add_item(s->l, ITEM_MATRIX) = it;
 	place(s->l, &s->l->items[s->l->n_items - 1],
 		second ? 0 : weight_panels_bytes(w) + weight_scales_bytes(w));
@@ -215,9 +180,9 @@ static enum status add_matrix(const struct scope *s, const char *name, const str
 
 /* A matrix as it is, or rows [r.first, r.first + r.count) of it. */
 static enum status add_rows(const struct scope *s, const char *name, uint32_t rows, uint32_t cols,
-	struct shard_range r, bool plain, struct weight *w)
+	struct shard_range r, enum source_role role, struct weight *w)
 {
-	struct source src = {rows, cols, plain};
+	struct source src = {rows, cols, role};
 	struct row_map map = {.group_rows = r.count, .row0 = r.first};
 
 	return add_matrix(s, name, &src, &map, r.count, cols, w, 0, 1);
@@ -225,9 +190,9 @@ static enum status add_rows(const struct scope *s, const char *name, uint32_t ro
 
 /* Columns [r.first, r.first + r.count) of a matrix. */
 static enum status add_cols(const struct scope *s, const char *name, uint32_t rows, uint32_t cols,
-	struct shard_range r, struct weight *w)
+	struct shard_range r, enum source_role role, struct weight *w)
 {
-	struct source src = {rows, cols, false};
+	struct source src = {rows, cols, role};
 	struct row_map map = {.group_rows = rows, .col0 = r.first};
 
 	return add_matrix(s, name, &src, &map, rows, r.count, w, 0, 1);
@@ -239,7 +204,8 @@ static struct shard_range all(uint32_t n)
 }
 
 /* Gate, up and down of `width` in all, this rank's part of it. */
-static enum status add_mlp(const struct scope *s, uint32_t width, struct mlp_weights *m)
+static enum status add_mlp(
+	const struct scope *s, uint32_t width, enum source_role role, struct mlp_weights *m)
 {
 	const struct shard_plan *plan = &s->l->w->plan;
 	uint32_t hidden = s->l->w->config.hidden_size;
@@ -249,13 +215,15 @@ static enum status add_mlp(const struct scope *s, uint32_t width, struct mlp_wei
 					   (scaled && width / WEIGHT_SCALE_BLOCK >= plan->tp_size)
 				   ? WEIGHT_SCALE_BLOCK
 				   : WEIGHT_PANEL_ROWS;
-	struct shard_range r = shard_split(width, granule, plan->tp_rank, plan->tp_size);
-	struct source src = {width, hidden, false};
+	uint32_t group = s->l->description && role == SOURCE_EXPERT ? description_group(s->l->description) : 0;
+	struct shard_range r = shard_split(
+		width, group > granule ? group : granule, plan->tp_rank, plan->tp_size);
+	struct source src = {width, hidden, role};
 	struct row_map map = {.group_rows = r.count, .row0 = r.first};
 
 	TRY(add_matrix(s, "gate_proj", &src, &map, r.count, hidden, &m->gate_up, 0, 2));
 	TRY(add_matrix(s, "up_proj", &src, &map, r.count, hidden, &m->gate_up, 1, 2));
-	return add_cols(s, "down_proj", hidden, width, r, &m->down);
+	return add_cols(s, "down_proj", hidden, width, r, role, &m->down);
 }
 
 /* The three parts of kv_b_proj, whose rows are, head by head, keys and values. */
@@ -264,7 +232,7 @@ static enum status add_kv_b(
 {
 	const struct model_config *c = &s->l->w->config;
 	uint32_t nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
-	struct source src = {c->num_attention_heads * (nope + v), lora, false};
+	struct source src = {c->num_attention_heads * (nope + v), lora, SOURCE_FLOAT};
 	struct row_map map = {
 		.group_rows = nope, .group_stride = nope + v, .row0 = heads.first * (nope + v)};
 
@@ -289,20 +257,23 @@ static enum status add_attention(const struct scope *layer, struct attention_wei
 	struct shard_range q = {h.first * qk, h.count * qk};
 	struct shard_range o = {h.first * c->v_head_dim, h.count * c->v_head_dim};
 	uint32_t latent = c->kv_lora_rank + c->qk_rope_head_dim;
+	size_t q_item = layer->l->n_items;
 
 	if (c->q_lora_rank) {
-		TRY(add_rows(&s, "q_a_proj", c->q_lora_rank, c->hidden_size, all(c->q_lora_rank), false,
-			&a->q_a_proj));
-		TRY(add_vector(&s, "q_a_layernorm", c->q_lora_rank, &a->q_a_layernorm));
-		TRY(add_rows(&s, "q_b_proj", q_rows, c->q_lora_rank, q, false, &a->q_b_proj));
+		TRY(add_rows(&s, "q_a_proj", c->q_lora_rank, c->hidden_size, all(c->q_lora_rank),
+			SOURCE_LINEAR, &a->q_a_proj));
+		TRY(add_norm(&s, "q_a_layernorm", c->q_lora_rank, &a->q_a_layernorm));
+		TRY(add_rows(&s, "q_b_proj", q_rows, c->q_lora_rank, q, SOURCE_LINEAR, &a->q_b_proj));
 	} else {
-		TRY(add_rows(&s, "q_proj", q_rows, c->hidden_size, q, false, &a->q_b_proj));
+		TRY(add_rows(&s, "q_proj", q_rows, c->hidden_size, q, SOURCE_LINEAR, &a->q_b_proj));
 	}
-	TRY(add_rows(&s, "kv_a_proj_with_mqa", latent, c->hidden_size, all(latent), false,
+	TRY(add_rows(&s, "kv_a_proj_with_mqa", latent, c->hidden_size, all(latent), SOURCE_LINEAR,
 		&a->kv_a_proj));
-	TRY(add_vector(&s, "kv_a_layernorm", c->kv_lora_rank, &a->kv_a_layernorm));
+	TRY(check_joined(&s, q_item, layer->l->n_items - 1));
+	TRY(add_norm(&s, "kv_a_layernorm", c->kv_lora_rank, &a->kv_a_layernorm));
 	TRY(add_kv_b(&s, h, a));
-	return add_cols(&s, "o_proj", c->hidden_size, c->num_attention_heads * c->v_head_dim, o, &a->o_proj);
+	return add_cols(&s, "o_proj", c->hidden_size, c->num_attention_heads * c->v_head_dim, o,
+		SOURCE_LINEAR, &a->o_proj);
 }
 
 static enum status add_experts(const struct scope *mlp, struct layer_weights *w)
@@ -310,27 +281,33 @@ static enum status add_experts(const struct scope *mlp, struct layer_weights *w)
 	const struct model_config *c = &mlp->l->w->config;
 	const struct shard_plan *plan = &mlp->l->w->plan;
 	struct shard_range own = shard_split(c->n_routed_experts, 1, plan->ep_rank, plan->ep_size);
+	size_t first;
 
 	if (own.count == 0)
 		return error_set(mlp->err, E_UNSUPPORTED,
 			"%sexperts: %u cannot be divided among %u ranks", mlp->prefix, c->n_routed_experts,
 			plan->ep_size);
 	w->is_moe = true;
-	TRY(add_rows(mlp, "gate", c->n_routed_experts, c->hidden_size, all(c->n_routed_experts), true,
-		&w->gate));
+	TRY(add_rows(mlp, "gate", c->n_routed_experts, c->hidden_size, all(c->n_routed_experts),
+		SOURCE_PLAIN, &w->gate));
 	if (c->router_bias)
 		TRY(add_vector(mlp, "gate.e_score_correction_bias", c->n_routed_experts,
 			&w->e_score_correction_bias));
 	if (c->n_shared_experts) {
 		struct scope shared = scope_in(mlp, "shared_experts.");
 
-		TRY(add_mlp(&shared, c->n_shared_experts * c->moe_intermediate_size, &w->mlp));
+		TRY(add_mlp(&shared, c->n_shared_experts * c->moe_intermediate_size,
+			SOURCE_LINEAR, &w->mlp));
 	}
 	w->experts = mem_alloc(sizeof(*w->experts) * c->n_routed_experts);
+	first = mlp->l->n_items;
 	for (uint32_t e = own.first; e < own.first + own.count; e++) {
 		struct scope expert = scope_in(mlp, "experts.%u.", e);
+		size_t item = mlp->l->n_items;
 
-		TRY(add_mlp(&expert, c->moe_intermediate_size, &w->experts[e]));
+		TRY(add_mlp(&expert, c->moe_intermediate_size, SOURCE_EXPERT, &w->experts[e]));
+		for (size_t i = item; i < mlp->l->n_items; i++)
+			TRY(check_joined(&expert, first, i));
 	}
 	return OK;
 }
@@ -340,12 +317,12 @@ static enum status add_layer(const struct scope *top, uint32_t index, struct lay
 	const struct model_config *c = &top->l->w->config;
 	struct scope s = scope_in(top, "model.layers.%u.", index), mlp = scope_in(&s, "mlp.");
 
-	TRY(add_vector(&s, "input_layernorm", c->hidden_size, &w->input_layernorm));
-	TRY(add_vector(
+	TRY(add_norm(&s, "input_layernorm", c->hidden_size, &w->input_layernorm));
+	TRY(add_norm(
 		&s, "post_attention_layernorm", c->hidden_size, &w->post_attention_layernorm));
 	TRY(add_attention(&s, &w->attn));
 	if (index < c->first_k_dense_replace || !c->n_routed_experts)
-		return add_mlp(&mlp, c->intermediate_size, &w->mlp);
+		return add_mlp(&mlp, c->intermediate_size, SOURCE_LINEAR, &w->mlp);
 	return add_experts(&mlp, w);
 }
 
@@ -353,13 +330,15 @@ static enum status add_mtp(const struct scope *top, struct mtp_weights *w)
 {
 	const struct model_config *c = &top->l->w->config;
 	uint32_t index = c->num_hidden_layers, hidden = c->hidden_size;
-	struct scope s = scope_in(top, "model.layers.%u.", index);
+	struct scope mtp = *top, s;
 
-	TRY(add_vector(&s, "enorm", hidden, &w->enorm));
-	TRY(add_vector(&s, "hnorm", hidden, &w->hnorm));
-	TRY(add_rows(&s, "eh_proj", hidden, 2 * hidden, all(hidden), true, &w->eh_proj));
-	TRY(add_vector(&s, "shared_head.norm", hidden, &w->shared_head_norm));
-	return add_layer(top, index, &w->layer);
+	mtp.mtp = true;
+	s = scope_in(&mtp, "model.layers.%u.", index);
+	TRY(add_norm(&s, "enorm", hidden, &w->enorm));
+	TRY(add_norm(&s, "hnorm", hidden, &w->hnorm));
+	TRY(add_rows(&s, "eh_proj", hidden, 2 * hidden, all(hidden), SOURCE_PLAIN, &w->eh_proj));
+	TRY(add_norm(&s, "shared_head.norm", hidden, &w->shared_head_norm));
+	return add_layer(&mtp, index, &w->layer);
 }
 
 static enum status add_embedding(const struct scope *top)
@@ -370,9 +349,9 @@ static enum status add_embedding(const struct scope *top)
 	struct item *it;
 
 	if (top->l->files) {
-		TRY(find(top, "model.embed_tokens.weight", 2, shape, &t));
+		TRY(source_find(top, "model.embed_tokens.weight", 2, shape, &t));
 		if (t->dtype != DT_BF16)
-			return wrong_dtype(top, t, "BF16");
+			return source_wrong_dtype(top, t, "BF16");
 	}
 	it = add_item(top->l, ITEM_TABLE);
 	it->src = t;
@@ -411,8 +390,9 @@ static enum status add_all(const struct scope *top, const struct weights_options
 	TRY(add_embedding(top));
 	for (uint32_t i = 0; i < c->num_hidden_layers; i++)
 		TRY(add_layer(top, i, &w->layers[i]));
-	TRY(add_vector(top, "model.norm", c->hidden_size, &w->norm));
-	TRY(add_rows(top, "lm_head", c->vocab_size, c->hidden_size, vocab, true, &w->lm_head));
+	TRY(add_norm(top, "model.norm", c->hidden_size, &w->norm));
+	TRY(add_rows(top, "lm_head", c->vocab_size, c->hidden_size, vocab, SOURCE_PLAIN,
+		&w->lm_head));
 	if (options->mtp && has_mtp(top->l)) {
 		w->mtp = mem_alloc(sizeof(*w->mtp));
 		TRY(add_mtp(top, w->mtp));
@@ -452,8 +432,9 @@ static enum status check_unused(const struct layout *l, struct error *err)
 
 	for (size_t i = 0; i < l->n_items; i++) {
 		used[l->items[i].src - all] = true;
-		if (l->items[i].scale)
-			used[l->items[i].scale - all] = true;
+		for (int j = 0; j < WEIGHT_PARTS; j++)
+			if (l->items[i].part[j])
+				used[l->items[i].part[j] - all] = true;
 	}
 	for (size_t i = 0; i < n && st == OK && l->w->plan.ep_size == 1; i++) {
 		unsigned long layer;
@@ -473,15 +454,15 @@ static enum status check_unused(const struct layout *l, struct error *err)
 }
 
 enum status layout_build(struct layout *l, const struct model_config *config,
-	const struct safetensors *files, enum weight_format format, const struct weights_options *options,
-	struct error *err)
+	const struct safetensors *files, const struct description *description,
+	enum weight_format format, const struct weights_options *options, struct error *err)
 {
-	struct scope top = {l, err, ""};
+	struct scope top = {.l = l, .err = err};
 	const struct shard_plan *p = &options->plan;
 	enum status st;
 
 	BUG_ON(p->tp_rank >= p->tp_size || p->ep_rank >= p->ep_size);
-	*l = (struct layout){.files = files, .format = format};
+	*l = (struct layout){.files = files, .description = description, .format = format};
 	l->w = mem_alloc(sizeof(*l->w));
 	l->w->config = *config;
 	l->w->plan = options->plan;

@@ -34,8 +34,8 @@ struct loader {
 	struct unit *units; /* owned */
 	size_t n, cap;
 	size_t unit_bytes;    /* most source bytes of a unit */
-	size_t scale_values;  /* most scales of a unit */
-	size_t buffer_stride; /* of one thread: source, then scales as F32, then as read */
+	size_t part_values;   /* most values of a unit in tensors beside matrices */
+	size_t buffer_stride; /* of one thread: source, then parts as F32 or I32, then as read */
 	uint8_t *buffers;
 	atomic_size_t next;
 	atomic_size_t done_bytes;
@@ -61,16 +61,38 @@ static void add_unit(struct loader *ld, const struct item *it, uint64_t first, u
 	ld->units[ld->n++] = (struct unit){it, first, count, it->src->offset + file_at};
 }
 
+/* Rows of a matrix that a row of the part stands for, and its columns; 0 columns: not for packing. */
+static uint32_t part_rows(const struct weight_part *p)
+{
+	return p->extent == PART_BLOCKS ? WEIGHT_SCALE_BLOCK : 1;
+}
+
+static size_t part_cols(const struct item *it, int i)
+{
+	const struct weight_part *p = &it->scheme->parts[i];
+
+	if (!it->part[i] || p->extent == PART_ONE || p->extent == PART_ANY)
+		return 0;
+	return p->extent == PART_ROWS ? 1 : it->part[i]->shape[1];
+}
+
+/* Bytes of a row of the tensor, which may be two of the matrix. */
+static size_t row_bytes(const struct item *it)
+{
+	return dtype_bytes(it->src->dtype) * item_cols(it);
+}
+
 static void cut_matrix(struct loader *ld, const struct item *it)
 {
 	const struct row_map *m = &it->map;
-	size_t elem = dtype_bytes(it->src->dtype), row_bytes = elem * item_cols(it);
-	uint32_t step = (uint32_t)(UNIT_BYTES / row_bytes) / WEIGHT_PANEL_ROWS * WEIGHT_PANEL_ROWS;
-	size_t source_rows;
+	uint32_t per_byte = it->scheme->rows_per_byte;
+	uint64_t fit = UNIT_BYTES / row_bytes(it) * per_byte / WEIGHT_PANEL_ROWS * WEIGHT_PANEL_ROWS;
+	uint32_t step = fit > m->group_rows ? m->group_rows : (uint32_t)fit;
+	size_t source_rows, values = 0;
 
 	if (m->transposed)
 		step = m->group_rows;
-	else if (step == 0)
+	else if (step < WEIGHT_PANEL_ROWS)
 		step = WEIGHT_PANEL_ROWS;
 	for (uint32_t g = 0; g * m->group_rows < it->rows; g++) {
 		uint32_t begin = g * m->group_rows, end = begin + m->group_rows;
@@ -78,13 +100,13 @@ static void cut_matrix(struct loader *ld, const struct item *it)
 		end = end < it->rows ? end : it->rows;
 		for (uint32_t at = begin; at < end; at += step)
 			add_unit(ld, it, at, end - at < step ? end - at : step,
-				row_bytes * (m->row0 + (uint64_t)g * m->group_stride + (at - begin)));
+				row_bytes(it) * ((m->row0 + (uint64_t)g * m->group_stride + (at - begin)) / per_byte));
 	}
 	source_rows = m->transposed ? it->w->k : step;
-	ld->unit_bytes = larger(ld->unit_bytes, row_bytes * source_rows);
-	if (it->scale)
-		ld->scale_values =
-			larger(ld->scale_values, (source_rows / 128 + 2) * it->scale->shape[1]);
+	ld->unit_bytes = larger(ld->unit_bytes, row_bytes(it) * (source_rows + per_byte - 1) / per_byte);
+	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++)
+		values += (source_rows / part_rows(&it->scheme->parts[i]) + 2) * part_cols(it, i);
+	ld->part_values = larger(ld->part_values, values);
 }
 
 static void cut_values(struct loader *ld, const struct item *it)
@@ -118,7 +140,7 @@ static void cut(struct loader *ld, const struct layout *l)
 	qsort(ld->units, ld->n, sizeof(*ld->units), by_place);
 	ld->unit_bytes = (ld->unit_bytes + 63) / 64 * 64;
 	ld->buffer_stride =
-		(ld->unit_bytes + 2 * sizeof(float) * ld->scale_values + 4095) / 4096 * 4096;
+		(ld->unit_bytes + (sizeof(float) + sizeof(uint64_t)) * ld->part_values + 64 + 4095) / 4096 * 4096;
 }
 
 /* --- one unit ----------------------------------------------------------------------------------- */
@@ -126,63 +148,102 @@ static void cut(struct loader *ld, const struct layout *l)
 /* Where a thread reads to. */
 struct buffers {
 	uint8_t *data;
-	float *scales;
-	void *raw_scales;
+	uint32_t *parts; /* F32 or I32, one part after the other */
+	uint8_t *raw;
 };
 
-/* Rows of the scale tensor that source rows row0 .. row0 + rows - 1 touch, as F32. */
-static enum status read_scales(struct loader *ld, const struct item *it, uint64_t row0, uint64_t rows,
-	const struct buffers *b, struct error *err)
+static enum status wrong_value(struct loader *ld, const struct st_tensor *t, uint64_t at, double value,
+	const char *expected, struct error *err)
 {
-	const struct st_tensor *t = it->scale;
-	uint64_t cols = t->shape[1], first = row0 / 128, last = (row0 + rows - 1) / 128;
-	size_t n = (size_t)((last - first + 1) * cols), elem = dtype_bytes(t->dtype);
+	return error_set(err, E_FORMAT, "%s: tensor %.60s: %s %llu is %g, expected %s",
+		safetensors_path(ld->files, t), t->name, t->dtype == DT_I32 ? "value" : "scale",
+		(unsigned long long)at, value, expected);
+}
 
-	TRY(safetensors_read(ld->files, t, b->raw_scales, first * cols * elem, n * elem, err));
+/* Values first .. first + n - 1 of a part, as F32, or I32 as they are. */
+static enum status read_values(struct loader *ld, const struct item *it, int part, uint64_t first, size_t n,
+	uint32_t *out, uint8_t *raw, struct error *err)
+{
+	const struct st_tensor *t = it->part[part];
+	bool integer = it->scheme->parts[part].role == PART_BIAS;
+	/* A row of zeros may have the scale zero; a block of FP8 never has. */
+	bool zero = it->scheme->parts[part].extent != PART_BLOCKS;
+	size_t elem = dtype_bytes(t->dtype);
+
+	TRY(safetensors_read(ld->files, t, raw, first * elem, n * elem, err));
 	for (size_t i = 0; i < n; i++) {
-		float s;
+		float x = dtype_to_f32(t->dtype, raw, i);
 
-		if (t->dtype == DT_F32)
-			s = ((const float *)b->raw_scales)[i];
-		else if (t->dtype == DT_BF16)
-			s = bf16_to_f32(((const uint16_t *)b->raw_scales)[i]);
-		else
-			s = ldexpf(1.0f, ((const uint8_t *)b->raw_scales)[i] - 127);
-		if (!(s > 0) || !isfinite(s))
-			return error_set(err, E_FORMAT,
-				"%s: tensor %.60s: scale %zu is %g, expected a positive number",
-				safetensors_path(ld->files, t), t->name, (size_t)(first * cols) + i, (double)s);
-		b->scales[i] = s;
+		if (integer) {
+			memcpy(&out[i], raw + i * elem, sizeof(*out));
+			if (fabsf(x) >= 0x1p30f)
+				return wrong_value(ld, t, first + i, (double)x, "less than 2^30", err);
+			continue;
+		}
+		if (!(zero ? x >= 0 : x > 0) || !isfinite(x))
+			return wrong_value(ld, t, first + i, (double)x,
+				zero ? "a number that is not negative" : "a positive number", err);
+		memcpy(&out[i], &x, sizeof(x));
 	}
 	return OK;
 }
 
-/* Panel `panel` of w from source rows at `src`, which lie at row `row` of the tensor. */
-static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const uint8_t *src,
-	uint64_t row, uint64_t col, const float *scales, uint64_t scale_row0)
+/* What a unit holds of the parts: rows [first_row, ...) of each, which belong to the source row `row`. */
+struct unit_parts {
+	uint32_t *at[WEIGHT_PARTS];
+	uint64_t first_row[WEIGHT_PARTS];
+};
+
+static enum status read_parts(struct loader *ld, const struct item *it, uint64_t row, uint64_t rows,
+	const struct buffers *b, struct unit_parts *out, struct error *err)
 {
-	struct weight *w = it->w;
-	enum dtype type = it->src->dtype;
-	size_t stride = item_cols(it), scale_cols = it->scale ? it->scale->shape[1] : 0;
-	bool t = it->map.transposed;
+	uint32_t *to = b->parts;
 
-	if (!it->scale) {
-		weight_pack_panel(w, panel, n_rows, src, type, t ? 1 : stride, t ? stride : 1);
-	} else if (w->format == WEIGHT_F8_BLOCK) {
-		float *out = w->scales + (size_t)panel * w->k_blocks;
+	*out = (struct unit_parts){0};
+	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++) {
+		uint64_t each = part_rows(&it->scheme->parts[i]), cols = part_cols(it, i);
+		uint64_t first = row / each, last = (row + rows - 1) / each;
+		size_t n = (size_t)((last - first + 1) * cols);
 
-		/* Blocks of K follow each other along the source's columns, transposed along its rows. */
-		weight_pack_panel(w, panel, n_rows, src, type, t ? 1 : stride, t ? stride : 1);
-		scales += (row / WEIGHT_SCALE_BLOCK - scale_row0) * scale_cols + col / WEIGHT_SCALE_BLOCK;
-		for (uint32_t i = 0; i < w->k_blocks; i++)
-			out[i] = scales[i * (t ? scale_cols : 1)];
-	} else {
-		/* scales points at block row scale_row0: positions count from there. */
-		uint32_t r = (uint32_t)(row - scale_row0 * 128), c = (uint32_t)col;
-
-		weight_pack_panel_dequant(w, panel, n_rows, src, t ? 1 : stride, t ? stride : 1, scales,
-			t ? c : r, t ? r : c, t ? 1 : scale_cols, t ? scale_cols : 1);
+		if (!cols)
+			continue;
+		TRY(read_values(ld, it, i, first * cols, n, to, b->raw, err));
+		out->at[i] = to;
+		out->first_row[i] = first;
+		to += n;
 	}
+	return OK;
+}
+
+/* Panel `panel` of an item from source bytes at `src`, which lie at (row, col) of the tensor. */
+static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const uint8_t *src, uint64_t row,
+	uint64_t col, const struct unit_parts *parts)
+{
+	bool t = it->map.transposed;
+	size_t stride = item_cols(it);
+	struct pack_job job = {
+		.w = it->w,
+		.panel = panel,
+		.n_rows = n_rows,
+		.src = src,
+		.type = it->src->dtype,
+		.row_stride = t ? 1 : stride,
+		.col_stride = t ? stride : 1,
+		.transposed = t,
+		.row = row,
+		.col = col,
+	};
+
+	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++) {
+		const struct weight_part *p = &it->scheme->parts[i];
+		size_t cols = part_cols(it, i);
+
+		if (!parts->at[i])
+			continue;
+		job.part[p->role] = parts->at[i] + (row / part_rows(p) - parts->first_row[i]) * cols;
+		job.part_cols[p->role] = cols;
+	}
+	it->scheme->pack(&job);
 }
 
 static enum status load_matrix(
@@ -192,20 +253,21 @@ static enum status load_matrix(
 	const struct row_map *m = &it->map;
 	uint64_t group = u->first / m->group_rows, in_group = u->first % m->group_rows;
 	uint64_t row = m->row0 + group * m->group_stride + (m->transposed ? 0 : in_group);
-	uint64_t rows = m->transposed ? it->w->k : u->count, scale_row0 = row / 128;
-	size_t elem = dtype_bytes(it->src->dtype), row_bytes = elem * item_cols(it);
+	uint64_t rows = m->transposed ? it->w->k : u->count, per_byte = it->scheme->rows_per_byte;
+	size_t elem = dtype_bytes(it->src->dtype), bytes = row_bytes(it);
+	struct unit_parts parts;
 
-	TRY(safetensors_read(ld->files, it->src, b->data, row * row_bytes, rows * row_bytes, err));
-	if (it->scale)
-		TRY(read_scales(ld, it, row, rows, b, err));
+	TRY(safetensors_read(ld->files, it->src, b->data, row / per_byte * bytes,
+		(rows + per_byte - 1) / per_byte * bytes, err));
+	TRY(read_parts(ld, it, row, rows, b, &parts, err));
 	for (uint64_t i = 0; i < u->count; i += WEIGHT_PANEL_ROWS) {
 		uint32_t panel = (uint32_t)((u->first + i) / WEIGHT_PANEL_ROWS);
 		uint32_t n = u->count - i < WEIGHT_PANEL_ROWS ? (uint32_t)(u->count - i) : WEIGHT_PANEL_ROWS;
 		uint64_t at_row = m->transposed ? row : row + i;
 		uint64_t at_col = m->col0 + (m->transposed ? in_group + i : 0);
-		const uint8_t *src = b->data + (at_row - row) * row_bytes + at_col * elem;
+		const uint8_t *src = b->data + (at_row - row) / per_byte * bytes + at_col * elem;
 
-		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, b->scales, scale_row0);
+		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, &parts);
 	}
 	return OK;
 }
@@ -221,32 +283,39 @@ static enum status load_values(
 			ld->files, it->src, *it->table + u->first, u->first * elem, u->count * elem, err);
 	TRY(safetensors_read(ld->files, it->src, b->data, u->first * elem, u->count * elem, err));
 	for (uint64_t i = 0; i < u->count; i++)
-		(*it->vector)[u->first + i] = it->src->dtype == DT_F32
-						      ? ((const float *)b->data)[i]
-						      : bf16_to_f32(((const uint16_t *)b->data)[i]);
+		(*it->vector)[u->first + i] = dtype_to_f32(it->src->dtype, b->data, i);
 	return OK;
+}
+
+/* Source bytes, for the bar. */
+static size_t unit_bytes(const struct unit *u)
+{
+	const struct item *it = u->item;
+	size_t values = u->count;
+
+	if (it->kind == ITEM_MATRIX)
+		values = values * (it->map.transposed ? it->w->k : item_cols(it)) / it->scheme->rows_per_byte;
+	return values * dtype_bytes(it->src->dtype);
 }
 
 static void load_thread(void *arg, int thread, int n_threads)
 {
 	struct loader *ld = arg;
 	uint8_t *mem = ld->buffers + (size_t)thread * ld->buffer_stride;
-	struct buffers b = {mem, (float *)(mem + ld->unit_bytes), NULL};
+	struct buffers b = {mem, (uint32_t *)(mem + ld->unit_bytes), NULL};
 	size_t i;
 
-	b.raw_scales = b.scales + ld->scale_values;
+	b.raw = (uint8_t *)(b.parts + ld->part_values);
 	while ((i = atomic_fetch_add(&ld->next, 1)) < ld->n && !atomic_load(&ld->failed)) {
 		const struct unit *u = &ld->units[i];
 		struct error err;
 		enum status st = u->item->kind == ITEM_MATRIX ? load_matrix(ld, u, &b, &err)
 							      : load_values(ld, u, &b, &err);
-		size_t bytes = dtype_bytes(u->item->src->dtype) * u->count;
+		size_t bytes = unit_bytes(u);
 		int none = 0;
 
 		if (st != OK && atomic_compare_exchange_strong(&ld->failed, &none, 1))
 			ld->err = err;
-		if (u->item->kind == ITEM_MATRIX)
-			bytes *= u->item->map.transposed ? u->item->w->k : item_cols(u->item);
 		bytes += atomic_fetch_add(&ld->done_bytes, bytes);
 		if (thread == 0)
 			progress_update(&ld->progress, bytes);
@@ -257,14 +326,8 @@ static size_t read_bytes(const struct loader *ld)
 {
 	size_t sum = 0;
 
-	for (size_t i = 0; i < ld->n; i++) {
-		const struct item *it = ld->units[i].item;
-		size_t values = ld->units[i].count;
-
-		if (it->kind == ITEM_MATRIX)
-			values *= it->map.transposed ? it->w->k : item_cols(it);
-		sum += values * dtype_bytes(it->src->dtype);
-	}
+	for (size_t i = 0; i < ld->n; i++)
+		sum += unit_bytes(&ld->units[i]);
 	return sum;
 }
 
@@ -297,7 +360,6 @@ static enum status check_maker(const char *dir, struct error *err)
 	static const struct {
 		const char *file, *format;
 	} others[] = {
-		{"quant_model_description.json", "msmodelslim W8A8 / W4A8"},
 		{"hf_quant_config.json", "ModelOpt NVFP4 / FP8"},
 	};
 	char path[4096];
@@ -312,30 +374,41 @@ static enum status check_maker(const char *dir, struct error *err)
 	return OK;
 }
 
+/* What is open while a checkpoint is read. */
+struct checkpoint {
+	struct safetensors *files;
+	struct description *description; /* or NULL */
+	struct layout l;
+	struct loader ld;
+};
+
+static void close_checkpoint(struct checkpoint *c)
+{
+	free(c->ld.units);
+	layout_deinit(&c->l);
+	description_close(c->description);
+	safetensors_close(c->files);
+}
+
 /* Files, layout and units of a checkpoint. On failure nothing is held. */
-static enum status open_checkpoint(struct safetensors **files, struct layout *l, struct loader *ld,
-	const char *dir, const struct weights_options *options, struct error *err)
+static enum status open_checkpoint(struct checkpoint *c, const char *dir, const struct weights_options *options,
+	struct error *err)
 {
 	struct model_config config;
 	enum status st;
 
+	*c = (struct checkpoint){0};
 	TRY(config_load(&config, dir, err));
 	TRY(check_maker(dir, err));
-	TRY(safetensors_open_dir(files, dir, err));
-	st = layout_build(l, &config, *files, WEIGHT_NONE, options, err);
-	if (st != OK) {
-		safetensors_close(*files);
-		return st;
-	}
-	cut(ld, l);
+	TRY(safetensors_open_dir(&c->files, dir, err));
+	TRY_GOTO(out, description_open(&c->description, dir, err));
+	TRY_GOTO(out, layout_build(&c->l, &config, c->files, c->description, WEIGHT_NONE, options, err));
+	cut(&c->ld, &c->l);
 	return OK;
-}
-
-static void close_checkpoint(struct safetensors *files, struct layout *l, struct loader *ld)
-{
-	free(ld->units);
-	layout_deinit(l);
-	safetensors_close(files);
+out:
+	description_close(c->description);
+	safetensors_close(c->files);
+	return st;
 }
 
 static enum status budget_of(struct weights_budget *out, const struct layout *l, const struct loader *ld,
@@ -360,14 +433,12 @@ static enum status budget_of(struct weights_budget *out, const struct layout *l,
 enum status weights_plan(struct weights_budget *out, const char *dir,
 	const struct weights_options *options, struct error *err)
 {
-	struct safetensors *files;
-	struct layout l;
-	struct loader ld;
+	struct checkpoint c;
 	enum status st;
 
-	TRY(open_checkpoint(&files, &l, &ld, dir, options, err));
-	st = budget_of(out, &l, &ld, cpu_cores_available(), options, err);
-	close_checkpoint(files, &l, &ld);
+	TRY(open_checkpoint(&c, dir, options, err));
+	st = budget_of(out, &c.l, &c.ld, cpu_cores_available(), options, err);
+	close_checkpoint(&c);
 	return st;
 }
 
@@ -375,20 +446,18 @@ enum status weights_load(struct model_weights **out, const char *dir, struct ker
 	const struct weights_options *options, struct error *err)
 {
 	struct weights_budget budget;
-	struct safetensors *files;
-	struct layout l;
-	struct loader ld;
+	struct checkpoint c;
 	double begin = clock_s();
 	enum status st;
 
-	TRY(open_checkpoint(&files, &l, &ld, dir, options, err));
-	TRY_GOTO(out, budget_of(&budget, &l, &ld, kernel_threads(kn), options, err));
-	TRY_GOTO(out, layout_bind(&l, err));
-	TRY_GOTO(out, run(&ld, kn, options->progress, err));
-	log_info("weights", "loaded %.3f GB seconds %.2f", (double)l.w->bytes * 1e-9, clock_s() - begin);
-	*out = l.w;
-	l.w = NULL;
+	TRY(open_checkpoint(&c, dir, options, err));
+	TRY_GOTO(out, budget_of(&budget, &c.l, &c.ld, kernel_threads(kn), options, err));
+	TRY_GOTO(out, layout_bind(&c.l, err));
+	TRY_GOTO(out, run(&c.ld, kn, options->progress, err));
+	log_info("weights", "loaded %.3f GB seconds %.2f", (double)c.l.w->bytes * 1e-9, clock_s() - begin);
+	*out = c.l.w;
+	c.l.w = NULL;
 out:
-	close_checkpoint(files, &l, &ld);
+	close_checkpoint(&c);
 	return st;
 }

@@ -74,20 +74,83 @@ static void fill_f8(uint8_t *out, size_t n, uint64_t state)
 	}
 }
 
+/* -127 .. 127, the one code too many standing for zero: a mean other than zero would grow with each layer. */
+static void fill_i8(uint8_t *out, size_t n, uint64_t state)
+{
+	for (size_t i = 0; i < n; i += 8) {
+		uint64_t r = next64(&state);
+
+		for (size_t j = i; j < n && j < i + 8; j++, r >>= 8)
+			out[j] = (r & 0xFF) == 0x80 ? 0 : (uint8_t)r;
+	}
+}
+
+/* The same of nibbles: -7 .. 7. */
+static void fill_i4(uint8_t *out, size_t n, uint64_t state)
+{
+	const uint64_t ones = 0x1111111111111111u;
+
+	for (size_t i = 0; i < n; i += 8) {
+		uint64_t r = next64(&state), high = r & 8 * ones;
+		/* Nibbles that are 8 alone. */
+		uint64_t rest = (r | r >> 1 | r >> 2) & ones, eight = high >> 3 & ~rest;
+
+		r &= ~(8 * eight);
+		memcpy(out + i, &r, n - i < 8 ? n - i : 8);
+	}
+}
+
+/* Root of the mean square of what a format's codes stand for, drawn evenly, before scales. */
+static float code_rms(const struct filler *f, enum weight_format format)
+{
+	double sum = 0;
+	int most = format == WEIGHT_I4 ? 7 : 127;
+
+	if (format == WEIGHT_F8_BLOCK)
+		return f->f8_rms;
+	for (int i = 1; i <= most; i++)
+		sum += 2.0 * i * i;
+	/* One code more than values: zero comes twice. A nibble is packed as 16 times its value. */
+	return (float)sqrt(sum / (2 * most + 2)) * (format == WEIGHT_I4 ? 16 : 1);
+}
+
+/* `bytes` of codes as sources and panels alike store them. */
+static void fill_codes(
+	void *out, enum weight_format format, size_t bytes, float deviation, uint64_t state)
+{
+	if (format == WEIGHT_BF16)
+		fill_bf16(out, bytes / 2, deviation, state);
+	else if (format == WEIGHT_F8_BLOCK)
+		fill_f8(out, bytes, state);
+	else if (format == WEIGHT_I8)
+		fill_i8(out, bytes, state);
+	else
+		fill_i4(out, bytes, state);
+}
+
 /* A panel that rows or columns do not fill: the rest is zero (kernel/weight.h). */
 static void fill_partial_panel(struct weight *w, uint32_t panel, float deviation, uint64_t state)
 {
 	uint32_t left = w->n - panel * WEIGHT_PANEL_ROWS;
 	uint32_t rows = left < WEIGHT_PANEL_ROWS ? left : WEIGHT_PANEL_ROWS;
-	bool f8 = w->format == WEIGHT_F8_BLOCK;
-	void *src = mem_alloc((size_t)rows * w->k * (f8 ? 1 : 2));
+	/* Two rows in a byte: an odd last one has a byte for itself. */
+	size_t bytes = ((size_t)rows + 1) * w->k * weight_traits(w->format)->bits / 8;
+	enum dtype type = w->format == WEIGHT_BF16 ? DT_BF16 : w->format == WEIGHT_F8_BLOCK ? DT_F8_E4M3 : DT_I8;
+	void *src = mem_alloc(bytes);
 
-	if (f8)
-		fill_f8(src, (size_t)rows * w->k, state);
-	else
-		fill_bf16(src, (size_t)rows * w->k, deviation, state);
-	weight_pack_panel(w, panel, rows, src, f8 ? DT_F8_E4M3 : DT_BF16, w->k, 1);
+	fill_codes(src, w->format, bytes, deviation, state);
+	weight_pack_panel(w, panel, rows, src, type, w->k, 1);
 	free(src);
+}
+
+/* Scales of a panel that make codes have this deviation. */
+static void fill_scales(const struct filler *f, struct weight *w, uint32_t panel, float deviation)
+{
+	uint32_t rows = w->bias ? WEIGHT_PANEL_ROWS : 1;
+	float *out = w->scales + (size_t)panel * w->k_blocks * rows;
+
+	for (uint32_t i = 0; i < w->k_blocks * rows; i++)
+		out[i] = deviation / code_rms(f, w->format);
 }
 
 /* Of the codes that fill_f8() draws: the largest one stands for NaN too. */
@@ -117,12 +180,12 @@ static void fill_matrix(
 
 		if ((panel + 1) * WEIGHT_PANEL_ROWS > w->n || w->k != w->k_padded)
 			fill_partial_panel(w, panel, deviation, state);
-		else if (w->format == WEIGHT_BF16)
-			fill_bf16((uint16_t *)out, w->panel_bytes / 2, deviation, state);
 		else
-			fill_f8(out, w->panel_bytes, state);
-		for (uint32_t b = 0; b < w->k_blocks; b++)
-			w->scales[(size_t)panel * w->k_blocks + b] = deviation / f->f8_rms;
+			fill_codes(out, w->format, w->panel_bytes, deviation, state);
+		if (w->bias)
+			weight_set_bias(w, panel);
+		if (w->k_blocks)
+			fill_scales(f, w, panel, deviation);
 	}
 }
 
@@ -180,8 +243,9 @@ enum status weights_random(struct model_weights **out, const struct model_config
 	struct layout l;
 	enum status st;
 
-	BUG_ON(format != WEIGHT_BF16 && format != WEIGHT_F8_BLOCK);
-	TRY(layout_build(&l, config, NULL, format, options, err));
+	BUG_ON(format == WEIGHT_NONE);
+	TRY(layout_build(&l, config, NULL, NULL, format, options, err));
+	l.w->config.integer = weight_traits(format)->integer;
 	if (l.bytes > limit) {
 		st = error_set(err, E_NOMEM, "random weights of this shape need %.2f GB, %.2f GB are "
 			"available: fewer layers or experts take less", (double)l.bytes * 1e-9,

@@ -6,8 +6,9 @@
  * a few read buffers. What is read is decided by a shard plan (weights/shard.h). The needed memory is
  * computed from the file headers before anything large is allocated and compared with the limit.
  *
- * A format is one row of the table in weights/format.c: detect from the file's dtypes, load, pack.
- * BF16 and F32 matrices become WEIGHT_BF16, FP8 E4M3 128x128 becomes WEIGHT_F8_BLOCK.
+ * A format is one row of the table in weights/format.c, told by a tensor's dtype or by
+ * quant_model_description.json. BF16 and F32 matrices become WEIGHT_BF16, FP8 E4M3 128x128 becomes
+ * WEIGHT_F8_BLOCK, msmodelslim's W8A8 becomes WEIGHT_I8 and its W4A8 WEIGHT_I4.
  *
  * Tensor names are those of the checkpoint (spec: model, section 2). Layer num_hidden_layers is the
  * MTP layer; its copies of the embedding and the head are not loaded.
@@ -24,13 +25,19 @@
 #include "weights/config.h"
 #include "weights/shard.h"
 
-/* One attention block. Norm vectors are F32; a bias is NULL where the checkpoint has none. */
+/* A norm: F32, the bias NULL where the checkpoint has none. */
+struct norm_weights {
+	float *weight;
+	float *bias;
+};
+
+/* One attention block. */
 struct attention_weights {
 	struct weight q_a_proj;     /* [q_lora, hidden]; absent when q_lora_rank is null */
-	float *q_a_layernorm;       /* [q_lora] or NULL */
+	struct norm_weights q_a_layernorm;       /* [q_lora] or NULL */
 	struct weight q_b_proj;     /* [heads * (nope + rope), q_lora]; q_proj [.., hidden] when null */
 	struct weight kv_a_proj;    /* kv_a_proj_with_mqa [kv_lora + rope, hidden] */
-	float *kv_a_layernorm;      /* [kv_lora] */
+	struct norm_weights kv_a_layernorm;      /* [kv_lora] */
 	struct weight kv_b_k;       /* K rows of kv_b_proj: [heads * nope, kv_lora] */
 	struct weight kv_b_kt;      /* their transposes by head: [heads * kv_lora, nope] */
 	struct weight kv_b_v;       /* V rows of kv_b_proj: [heads * v, kv_lora] */
@@ -44,8 +51,8 @@ struct mlp_weights {
 };
 
 struct layer_weights {
-	float *input_layernorm;          /* [hidden] */
-	float *post_attention_layernorm; /* [hidden] */
+	struct norm_weights input_layernorm;          /* [hidden] */
+	struct norm_weights post_attention_layernorm; /* [hidden] */
 	struct attention_weights attn;
 	bool is_moe;
 	struct mlp_weights mlp;          /* dense layers: the MLP; MoE layers: the shared experts */
@@ -56,10 +63,10 @@ struct layer_weights {
 
 /* Multi-token prediction (spec: model, section 4). */
 struct mtp_weights {
-	float *enorm;            /* [hidden] */
-	float *hnorm;            /* [hidden] */
+	struct norm_weights enorm;            /* [hidden] */
+	struct norm_weights hnorm;            /* [hidden] */
 	struct weight eh_proj;   /* [hidden, 2 * hidden], embedding half first */
-	float *shared_head_norm; /* [hidden] */
+	struct norm_weights shared_head_norm; /* [hidden] */
 	struct layer_weights layer;
 };
 
@@ -68,7 +75,7 @@ struct model_weights {
 	struct shard_plan plan;
 	uint16_t *embed_tokens;       /* BF16 [vocab, hidden] */
 	struct layer_weights *layers; /* [num_hidden_layers] */
-	float *norm;                  /* [hidden] */
+	struct norm_weights norm;                  /* [hidden] */
 	struct weight lm_head;        /* [vocab, hidden] */
 	struct mtp_weights *mtp;      /* one, or NULL */
 	size_t bytes;                 /* all memory held */
@@ -106,7 +113,11 @@ size_t weights_memory_limit(const struct weights_options *options);
 enum status weights_load(struct model_weights **out, const char *dir, struct kernel *kn,
 	const struct weights_options *options, struct error *err);
 
-/* Random weights of a shape, scaled so that activations stay finite: for benchmarks and tests. */
+/*
+ * Random weights of a shape, scaled so that activations stay finite: for benchmarks and tests. With an
+ * integer format inputs are quantized by row, and WEIGHT_I4 is that of routed experts: the other matrices
+ * are WEIGHT_I8, as in W4A8 checkpoints. What those leave float is BF16.
+ */
 enum status weights_random(struct model_weights **out, const struct model_config *config,
 	enum weight_format format, uint64_t seed, struct kernel *kn, const struct weights_options *options,
 	struct error *err);

@@ -1,6 +1,8 @@
 /*
  * How weights are put together: what layout.c, load.c and random_weights.c share. Internal to weights/.
  *
+ * format.c says how matrices are stored; source.c finds the tensors of one and checks them.
+ *
  * layout.c walks a configuration once and lists every destination as an item: a packed matrix, a
  * vector or the embedding table, with the part of the source tensor that fills it. Sizes are the sum
  * over the items; loading and random filling are loops over them.
@@ -9,21 +11,76 @@
 #define WEIGHTS_WEIGHTS_INT_H
 
 #include "base/json.h"
+#include "weights/description.h"
 #include "weights/safetensors.h"
 #include "weights/weights.h"
 
 #define WEIGHTS_ALIGN 4096u
 
-/* One way in which checkpoints store a matrix (format.c has the table). */
-struct weight_source {
-	const char *name;
-	enum dtype dtype;
-	bool scaled; /* with NAME_scale_inv, one scale per block of 128 x 128 */
-	enum weight_format packed;
+/* What a tensor beside a matrix holds. */
+enum part_role {
+	PART_SCALE,        /* of a row, or of a block of 128 x 128 */
+	PART_SCALE_SECOND, /* of a row and group of inputs: a factor on the first */
+	PART_BIAS,         /* I32, added to the sum of integers */
+	PART_INPUT_SCALE,  /* read while the layout is made */
+	PART_INPUT_OFFSET,
+	PART_IGNORED, /* part of the file format, without use here */
+	PART_ROLES,
 };
 
-/* The row for a tensor's dtype; NULL when there is none. */
-const struct weight_source *weight_source_find(enum dtype dtype);
+/* Its shape, for a matrix [rows, cols]. */
+enum part_extent {
+	PART_BLOCKS, /* [rows / 128, cols / 128], rounded up */
+	PART_ROWS,   /* [rows] or [rows, 1] */
+	PART_GROUPS, /* [rows, cols / group] */
+	PART_ONE,    /* [1] or [] */
+	PART_ANY,    /* not looked at */
+};
+
+#define DTYPE_BIT(t) (1u << (t))
+#define WEIGHT_PARTS 8
+
+struct weight_part {
+	const char *suffix; /* of NAME.suffix; NULL ends the list */
+	enum part_role role;
+	enum part_extent extent;
+	unsigned dtypes; /* DTYPE_BIT of those allowed */
+	bool optional;
+};
+
+/* A panel's worth of a matrix on its way into packed form. */
+struct pack_job {
+	struct weight *w;
+	uint32_t panel;
+	uint32_t n_rows;
+	const uint8_t *src; /* element (row, col) of the tensor; panel rows and columns go from there */
+	enum dtype type;
+	size_t row_stride, col_stride; /* elements */
+	bool transposed;               /* panel rows walk the tensor's columns */
+	uint64_t row, col;
+	/* By role, from the part's row that belongs to `row` on: F32, biases I32; rows of part_cols. */
+	const void *part[PART_ROLES];
+	size_t part_cols[PART_ROLES];
+};
+
+/* One way in which checkpoints store a matrix (format.c has the table). */
+struct weight_scheme {
+	const char *name; /* that of a description, where `described` */
+	bool described;   /* told by quant_model_description.json; else by the dtype of NAME.weight */
+	bool grouped;     /* of two rows of a name, the one for descriptions with a group_size */
+	enum dtype dtype; /* of NAME.weight */
+	uint32_t rows_per_byte; /* of NAME.weight: 2 where a byte holds two rows; else 1 */
+	enum weight_format packed;
+	struct weight_part parts[WEIGHT_PARTS];
+	void (*pack)(const struct pack_job *job);
+};
+
+/* The row for a tensor's dtype, without a description or FLOAT in it; NULL when there is none. */
+const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype);
+/* The row for a described scheme; NULL when there is none. */
+const struct weight_scheme *weight_scheme_named(const char *name, bool grouped);
+/* Names of all described schemes, for messages. */
+#define WEIGHT_SCHEMES_TEXT "FLOAT, W8A8, W8A8_DYNAMIC and W4A8_DYNAMIC"
 
 enum item_kind { ITEM_MATRIX, ITEM_VECTOR, ITEM_TABLE };
 
@@ -43,9 +100,9 @@ struct row_map {
 
 struct item {
 	enum item_kind kind;
-	const struct st_tensor *src;   /* NULL: random weights */
-	const struct st_tensor *scale; /* of a scaled source */
-	const struct weight_source *source;
+	const struct st_tensor *src; /* NULL: random weights */
+	const struct weight_scheme *scheme; /* of a matrix from a file */
+	const struct st_tensor *part[WEIGHT_PARTS]; /* as scheme->parts; NULL: absent */
 	size_t at;    /* offset of the destination in the model's memory */
 	size_t bytes; /* there */
 
@@ -53,6 +110,8 @@ struct item {
 	struct weight *w;
 	struct row_map map;
 	uint32_t rows; /* that this item fills */
+	uint32_t group; /* K of a second scale; 0: none */
+	float input_scale, input_offset;
 	uint32_t panel0;
 	uint32_t panel_step;
 
@@ -65,6 +124,7 @@ struct item {
 struct layout {
 	struct model_weights *w;
 	const struct safetensors *files; /* NULL: random weights of `format` */
+	const struct description *description; /* or NULL */
 	enum weight_format format;
 	struct item *items; /* owned */
 	size_t n_items, cap;
@@ -72,10 +132,42 @@ struct layout {
 	size_t file_bytes; /* of all sources */
 };
 
+/* Where the builder of a layout is: a prefix of names such as "model.layers.3.mlp". */
+struct scope {
+	struct layout *l;
+	struct error *err;
+	bool mtp; /* in the MTP layer */
+	char prefix[64];
+};
+
+/* Which matrices may be stored how. */
+enum source_role {
+	SOURCE_LINEAR,
+	SOURCE_EXPERT, /* a routed expert's: its input is shared with the others' */
+	SOURCE_FLOAT,  /* kv_b_proj: FP8 at most */
+	SOURCE_PLAIN,  /* never quantized: router, head, eh_proj */
+};
+
+/* The whole source matrix of an item. */
+struct source {
+	uint32_t rows;
+	uint32_t cols;
+	enum source_role role;
+};
+
+/* source.c: the tensors of NAME.weight and what is beside it, checked, into `it`. */
+enum status source_find_matrix(
+	const struct scope *s, const char *name, const struct source *src, struct item *it);
+/* A tensor by its whole name, of this shape. */
+enum status source_find(const struct scope *s, const char *name, uint32_t rank, const uint64_t *shape,
+	const struct st_tensor **out);
+enum status source_wrong_dtype(
+	const struct scope *s, const struct st_tensor *t, const char *expected);
+
 /* Allocates the structures of `config` and lists the items; nothing is bound yet. */
 enum status layout_build(struct layout *l, const struct model_config *config,
-	const struct safetensors *files, enum weight_format format, const struct weights_options *options,
-	struct error *err);
+	const struct safetensors *files, const struct description *description,
+	enum weight_format format, const struct weights_options *options, struct error *err);
 /* Maps the memory and sets all pointers. */
 enum status layout_bind(struct layout *l, struct error *err);
 void layout_deinit(struct layout *l); /* and destroys l->w unless taken (set to NULL) */

@@ -27,8 +27,32 @@ struct input {
 	float *values; /* [rows, k], after rounding to the act's kind */
 };
 
+/* Any byte may come; the values are those that the row's scale gives. */
+static void input_init_i8(struct input *in, struct noise *s, uint32_t rows, uint32_t k)
+{
+	in->act = act_view(guarded_alloc(rows * act_stride_bytes(ACT_I8, k)), ACT_I8, rows, k);
+	in->values = malloc(sizeof(float) * rows * k);
+	for (uint32_t i = 0; i < rows; i++) {
+		uint8_t *row = in->act.data + i * in->act.stride_bytes;
+		float scale = 0.01f + fabsf(noise_f32(s));
+
+		*act_row_scale(&in->act, i) = scale;
+		for (uint32_t j = 0; j < in->act.stride_bytes - 64; j++) {
+			uint8_t x = (uint8_t)noise_u32(s);
+
+			row[j] = x; /* filling too: weights are zero there */
+			if (j < k)
+				in->values[(size_t)i * k + j] = (float)((int)x - 128) * scale;
+		}
+	}
+}
+
 static void input_init(struct input *in, struct noise *s, enum act_kind kind, uint32_t rows, uint32_t k)
 {
+	if (kind == ACT_I8) {
+		input_init_i8(in, s, rows, k);
+		return;
+	}
 	in->act = act_view(guarded_alloc(rows * act_stride_bytes(kind, k)), kind, rows, k);
 	in->values = malloc(sizeof(float) * rows * k);
 	for (uint32_t i = 0; i < rows; i++)
@@ -65,10 +89,18 @@ static void check_value(const struct input *in, const struct noise_weight *w, ui
 		sum += p;
 		sum_abs += fabs(p);
 	}
+	for (uint32_t b = 0; w->extra && b < w->w.k_blocks; b++) {
+		size_t at = weight_scale_index(&w->w, col, b);
+		double p = (double)w->extra[at] * (double)w->w.scales[at] *
+			   (double)*act_row_scale(&in->act, row);
+
+		sum += p;
+		sum_abs += fabs(p);
+	}
 	assert_true(fabs(got - sum) <= bound(sum_abs, k));
 }
 
-enum block_weight { BLOCK_BF16, BLOCK_F8, BLOCK_F8U };
+enum block_weight { BLOCK_BF16, BLOCK_F8, BLOCK_F8U, BLOCK_I8, BLOCK_I4 };
 
 struct block_case {
 	const char *symbol;
@@ -144,6 +176,60 @@ static void check_block(const struct block_case *bc, uint32_t rows, uint32_t pan
 	input_deinit(&in);
 }
 
+/* A whole byte of a packed panel or a nibble of it as 16 times its value: the kernel's own view. */
+static int packed_int(const struct weight *w, uint32_t row, uint32_t col)
+{
+	return (int)lrintf(weight_get(w, row, col) / w->scales[weight_scale_index(w, row, col / w->k_block)]);
+}
+
+/* The same for integers, whose sums are exact: K in two ranges where it is long enough. */
+static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t panels, uint32_t k)
+{
+	struct noise s = {rows * 1000 + k};
+	enum weight_format format = bc->weight == BLOCK_I4 ? WEIGHT_I4 : WEIGHT_I8;
+	uint32_t room = (rows + 31) / 32 * 32, bits = weight_traits(format)->bits;
+	int32_t *sum = guarded_alloc(sizeof(*sum) * room * GEMM_COLS);
+	const uint8_t **a = malloc(sizeof(*a) * rows);
+	struct gemm_block b = {.sum = sum, .a = a, .rows = rows, .panels = panels};
+	struct noise_weight w;
+	struct input in;
+
+	noise_weight_init(&w, &s, format, panels * 32, k);
+	input_init(&in, &s, ACT_I8, rows, k);
+	for (uint32_t i = 0; i < room * GEMM_COLS; i++)
+		sum[i] = -77;
+	if (bc->uk->thread_begin)
+		bc->uk->thread_begin();
+	for (uint32_t k0 = 0; k0 < w.w.k_padded; k0 += b.k) {
+		b.first = k0 == 0;
+		b.k = k0 == 0 && w.w.k_padded > 128 ? 128 : w.w.k_padded - k0;
+		for (uint32_t i = 0; i < rows; i++)
+			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes + k0;
+		b.w = w.w.panels + (size_t)k0 * 32 * bits / 8;
+		b.panel_bytes = w.w.panel_bytes;
+		bc->fn(&b);
+	}
+	if (bc->uk->thread_end)
+		bc->uk->thread_end();
+	for (uint32_t i = 0; i < rows; i++) {
+		const uint8_t *x = in.act.data + (rows - 1 - i) * in.act.stride_bytes;
+
+		for (uint32_t j = 0; j < panels * 32; j++) {
+			int32_t want = 0;
+
+			for (uint32_t c = 0; c < k; c++)
+				want += x[c] * packed_int(&w.w, j, c);
+			assert_int_equal(sum[i * GEMM_COLS + j], want);
+		}
+		for (uint32_t j = panels * 32; j < GEMM_COLS; j++)
+			assert_int_equal(sum[i * GEMM_COLS + j], -77);
+	}
+	guarded_free(sum);
+	free(a);
+	noise_weight_deinit(&w);
+	input_deinit(&in);
+}
+
 static void test_blocks(void **state)
 {
 	static const uint32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13, 16, 17, 32, 45};
@@ -155,7 +241,8 @@ static void test_blocks(void **state)
 		for (size_t r = 0; r < N(rows); r++)
 			for (size_t k = 0; k < N(ks); k++)
 				for (uint32_t p = 1; p <= 2; p++)
-					check_block(&block_cases[i], rows[r], p, ks[k]);
+					(block_cases[i].input == ACT_I8 ? check_int_block : check_block)(
+						&block_cases[i], rows[r], p, ks[k]);
 	}
 }
 
@@ -189,6 +276,36 @@ static void test_unpack_f8(void **state)
 	}
 }
 
+static void test_unpack_i4(void **state)
+{
+	static const struct {
+		enum cpu_isa isa;
+		const struct gemm_ukernels *uk;
+	} tiers[] = {
+#define TIER(name, NAME) {CPU_ISA_##NAME, &gemm_ukernels_##name},
+#include "kernel/cpu/ukernels.inc"
+	};
+	enum { n = 2 * 2048 };
+
+	for (size_t t = 0; t < N(tiers); t++) {
+		uint8_t *in = guarded_alloc(n), *out = guarded_alloc(2 * n);
+
+		for (int i = 0; i < n; i++)
+			in[i] = (uint8_t)(i * 7 + i / 256);
+		if (tier_present(tiers[t].isa)) {
+			tiers[t].uk->unpack_i4(out, in, n);
+			for (int i = 0; i < n; i++) {
+				int at = i / 2048 * 4096 + i % 2048;
+
+				assert_int_equal(out[at], (uint8_t)(in[i] << 4));
+				assert_int_equal(out[at + 2048], in[i] & 0xF0);
+			}
+		}
+		guarded_free(in);
+		guarded_free(out);
+	}
+}
+
 static struct kernel *device(enum cpu_isa isa, int threads)
 {
 	struct kernel_config config = {.isa = isa, .threads = threads};
@@ -206,20 +323,31 @@ struct product {
 	enum weight_format format;
 	enum act_kind input;
 	bool gather;
+	uint32_t group; /* integers: K of a scale, 0: all */
 };
 
 static const struct product products[] = {
-	{1, 1, 1, WEIGHT_BF16, ACT_BF16, false},
-	{1, 576, 256, WEIGHT_F8_BLOCK, ACT_BF16, false},
-	{3, 100, 96, WEIGHT_BF16, ACT_BF16, true},
-	{5, 33, 40, WEIGHT_F8_BLOCK, ACT_BF16, true},
-	{9, 64, 1100, WEIGHT_BF16, ACT_BF16, false},
-	{7, 160, 1300, WEIGHT_F8_BLOCK, ACT_BF16, true},
-	{17, 256, 200, WEIGHT_BF16, ACT_F32, false},
-	{34, 96, 700, WEIGHT_F8_BLOCK, ACT_BF16, false},
-	{40, 31, 513, WEIGHT_BF16, ACT_BF16, true},
-	{530, 40, 64, WEIGHT_BF16, ACT_BF16, false},
-	{515, 64, 160, WEIGHT_F8_BLOCK, ACT_BF16, true},
+	{1, 1, 1, WEIGHT_BF16, ACT_BF16, false, 0},
+	{1, 576, 256, WEIGHT_F8_BLOCK, ACT_BF16, false, 0},
+	{3, 100, 96, WEIGHT_BF16, ACT_BF16, true, 0},
+	{5, 33, 40, WEIGHT_F8_BLOCK, ACT_BF16, true, 0},
+	{9, 64, 1100, WEIGHT_BF16, ACT_BF16, false, 0},
+	{7, 160, 1300, WEIGHT_F8_BLOCK, ACT_BF16, true, 0},
+	{17, 256, 200, WEIGHT_BF16, ACT_F32, false, 0},
+	{34, 96, 700, WEIGHT_F8_BLOCK, ACT_BF16, false, 0},
+	{40, 31, 513, WEIGHT_BF16, ACT_BF16, true, 0},
+	{530, 40, 64, WEIGHT_BF16, ACT_BF16, false, 0},
+	{515, 64, 160, WEIGHT_F8_BLOCK, ACT_BF16, true, 0},
+	{1, 576, 256, WEIGHT_I8, ACT_I8, false, 0},
+	{3, 33, 1, WEIGHT_I8, ACT_I8, true, 0},
+	{9, 64, 2500, WEIGHT_I8, ACT_I8, true, 0},
+	{515, 40, 100, WEIGHT_I8, ACT_I8, false, 0},
+	{34, 96, 1100, WEIGHT_I8, ACT_I8, true, 192},
+	{1, 160, 3000, WEIGHT_I4, ACT_I8, false, 0},
+	{4, 100, 513, WEIGHT_I4, ACT_I8, true, 256},
+	{40, 64, 1300, WEIGHT_I4, ACT_I8, true, 128},
+	{2, 31, 2000, WEIGHT_I4, ACT_I8, false, 1280},
+	{520, 96, 300, WEIGHT_I4, ACT_I8, true, 0},
 };
 
 struct product_case {
@@ -235,7 +363,7 @@ static void product_init(struct product_case *c, const struct product *p, uint64
 	struct noise s = {seed};
 	uint32_t stride = p->n + 3, in_rows = p->gather ? p->m / 2 + 3 : p->m;
 
-	noise_weight_init(&c->w, &s, p->format, p->n, p->k);
+	noise_weight_init_groups(&c->w, &s, p->format, p->n, p->k, p->group);
 	input_init(&c->in, &s, p->input, in_rows, p->k);
 	c->rows = malloc(sizeof(*c->rows) * p->m);
 	for (uint32_t i = 0; i < p->m; i++)
@@ -260,8 +388,23 @@ static void product_deinit(struct product_case *c)
 	free(c->rows);
 }
 
+/* Integer products have the same bits in all tiers. first: of the tier before, or NULL. */
+static void keep_int(float **first, const struct product *p, const float *out)
+{
+	size_t bytes = sizeof(*out) * p->m * (p->n + 3);
+
+	if (p->input != ACT_I8)
+		return;
+	if (*first) {
+		assert_memory_equal(*first, out, bytes);
+		return;
+	}
+	*first = malloc(bytes);
+	memcpy(*first, out, bytes);
+}
+
 /* All products in one call, with values, then each row alone and on other thread counts, with bits. */
-static void check_tier(enum cpu_isa isa)
+static void check_tier(enum cpu_isa isa, float **first)
 {
 	struct product_case c[N(products)];
 	struct gemm_job jobs[N(products)];
@@ -299,8 +442,10 @@ static void check_tier(enum cpu_isa isa)
 		assert_memory_equal(again, c[i].out, sizeof(*again) * products[i].m * stride);
 		guarded_free(again);
 	}
-	for (size_t i = 0; i < N(products); i++)
+	for (size_t i = 0; i < N(products); i++) {
+		keep_int(&first[i], &products[i], c[i].out);
 		product_deinit(&c[i]);
+	}
 	kernel_destroy(one);
 	kernel_destroy(two);
 	kernel_destroy(five);
@@ -308,26 +453,31 @@ static void check_tier(enum cpu_isa isa)
 
 static void test_tiers(void **state)
 {
+	float *first[N(products)] = {NULL};
+
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
 		if (tier_present((enum cpu_isa)isa))
-			check_tier((enum cpu_isa)isa);
+			check_tier((enum cpu_isa)isa, first);
+	for (size_t i = 0; i < N(products); i++)
+		free(first[i]);
 }
 
 /* Slices of a weight give the rows of the whole; BF16 and SiLU epilogues follow from the F32 one. */
 static void check_epilogues(enum cpu_isa isa, enum weight_format format)
 {
 	enum { m = 11, n = 192, k = 300 };
-	struct product p = {m, n, k, format, ACT_BF16, false};
+	struct product p = {m, n, k, format, act_kind_for(format), false, 0};
 	struct kernel *kn = device(isa, 2);
 	struct product_case c;
 	uint16_t *bf16 = guarded_alloc(m * n * sizeof(*bf16));
 	size_t stride = act_stride_bytes(ACT_BF16, n / 2);
 	struct act act = act_view(guarded_alloc((m + 2) * stride), ACT_BF16, m + 2, n / 2);
-	struct gemm_job jobs[4];
+	struct act f32 = act_view(guarded_alloc(m * act_stride_bytes(ACT_F32, n / 2)), ACT_F32, m, n / 2);
+	struct gemm_job jobs[5];
 
 	product_init(&c, &p, 77);
 	jobs[0] = c.job;
-	jobs[1] = jobs[2] = jobs[3] = c.job;
+	jobs[1] = jobs[2] = jobs[3] = jobs[4] = c.job;
 	jobs[1].epilogue = jobs[2].epilogue = GEMM_STORE_BF16;
 	jobs[1].w = weight_rows(&c.w.w, 0, 96);
 	jobs[2].w = weight_rows(&c.w.w, 96, 96);
@@ -337,7 +487,9 @@ static void check_epilogues(enum cpu_isa isa, enum weight_format format)
 	jobs[3].epilogue = GEMM_SILU_MUL;
 	jobs[3].out_act = &act;
 	jobs[3].out_row0 = 2;
-	kernel_gemm(kn, jobs, 4);
+	jobs[4].epilogue = GEMM_SILU_MUL;
+	jobs[4].out_act = &f32;
+	kernel_gemm(kn, jobs, 5);
 	for (uint32_t i = 0; i < m; i++) {
 		const float *y = c.out + i * (n + 3);
 		const uint16_t *got = (const uint16_t *)(act.data + (i + 2) * stride);
@@ -348,6 +500,8 @@ static void check_epilogues(enum cpu_isa isa, enum weight_format format)
 			double gate = y[j / 32 * 64 + j % 32], up = y[j / 32 * 64 + 32 + j % 32];
 			double want = gate / (1 + exp(-gate)) * up;
 
+			assert_int_equal(
+				got[j], f32_to_bf16(((float *)(f32.data + i * f32.stride_bytes))[j]));
 			/* Half a unit of BF16; e^-gate ends at 2^127. */
 			assert_true(fabs(bf16_to_f32(got[j]) - want) <=
 				    fabs(want) * 0x1.02p-8 + fabs(gate * up) * 0x1p-126);
@@ -358,6 +512,7 @@ static void check_epilogues(enum cpu_isa isa, enum weight_format format)
 	product_deinit(&c);
 	guarded_free(bf16);
 	guarded_free(act.data);
+	guarded_free(f32.data);
 	kernel_destroy(kn);
 }
 
@@ -367,6 +522,8 @@ static void test_epilogues(void **state)
 		if (tier_present((enum cpu_isa)isa)) {
 			check_epilogues((enum cpu_isa)isa, WEIGHT_BF16);
 			check_epilogues((enum cpu_isa)isa, WEIGHT_F8_BLOCK);
+			check_epilogues((enum cpu_isa)isa, WEIGHT_I8);
+			check_epilogues((enum cpu_isa)isa, WEIGHT_I4);
 		}
 }
 
@@ -374,6 +531,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_unpack_f8),
+		cmocka_unit_test(test_unpack_i4),
 		cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_tiers),
 		cmocka_unit_test(test_epilogues),

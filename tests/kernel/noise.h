@@ -22,10 +22,14 @@ void guarded_free(void *p);
 struct noise_weight {
 	struct weight w;
 	float *values; /* [n, k] */
+	int32_t *extra; /* integers: what biases add to the sums, as weight_scale_index(); else NULL */
 	void *mem;
 };
 void noise_weight_init(
 	struct noise_weight *out, struct noise *s, enum weight_format format, uint32_t n, uint32_t k);
+/* With a scale for each `group` of K, for integers; biases hold more than the input's 128. */
+void noise_weight_init_groups(struct noise_weight *out, struct noise *s, enum weight_format format, uint32_t n,
+	uint32_t k, uint32_t group);
 void noise_weight_deinit(struct noise_weight *w);
 
 #endif

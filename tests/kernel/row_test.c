@@ -164,6 +164,109 @@ static void check_small_ops(struct kernel *kn)
 	guarded_free(table);
 }
 
+/* The definition in kernel.h: halves to even, held in 8 bits; rows with a scale of their own, or one for all. */
+static void check_quant(struct kernel *kn, float input_scale, float input_offset, uint8_t *first, size_t bytes)
+{
+	enum { rows = 7, n = 203 };
+	struct noise s = {21};
+	float *x = values(&s, rows * n, 3);
+	struct act act;
+
+	assert_int_equal(bytes, rows * act_stride_bytes(ACT_I8, n));
+	act = act_view(guarded_alloc(bytes), ACT_I8, rows, n);
+	act.input_scale = input_scale;
+	act.input_offset = input_offset;
+	x[0] = 1e30f;
+	x[1] = -1e30f;
+	x[2] = 0.5f * input_scale;
+	x[3] = 1.5f * input_scale;
+	memset(x + 3 * n, 0, n * sizeof(*x));
+	x[4 * n] = NAN;
+	x[5 * n + 1] = 1e-42f;
+	kernel_act_from_f32(kn, &act, x, n);
+	for (int i = 0; i < rows; i++) {
+		float max = 0, scale = *act_row_scale(&act, (size_t)i), by = input_scale;
+
+		for (int j = 0; j < n; j++)
+			max = fabsf(x[i * n + j]) > max ? fabsf(x[i * n + j]) : max;
+		if (input_scale > 0)
+			assert_true(scale == 1);
+		else
+			assert_true(scale == max / 127.0f);
+		by = input_scale > 0 ? input_scale : scale > 0 ? scale : 1;
+		for (int j = 0; j < n; j++) {
+			float q = rintf(x[i * n + j] / by + input_offset);
+			int want = q > 127 ? 127 : q >= -128 ? (int)q : -128;
+
+			assert_int_equal(act.data[i * act.stride_bytes + j], want + 128);
+		}
+	}
+	if (first[0])
+		assert_memory_equal(first, act.data, bytes);
+	else
+		memcpy(first, act.data, bytes);
+	guarded_free(act.data);
+	guarded_free(x);
+}
+
+static void test_quant(void **state)
+{
+	size_t bytes = 7 * act_stride_bytes(ACT_I8, 203);
+	uint8_t *by_row = calloc(1, bytes), *fixed = calloc(1, bytes);
+
+	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
+		if (tier_present((enum cpu_isa)isa)) {
+			struct kernel *kn = device((enum cpu_isa)isa, 2);
+
+			check_quant(kn, 0, 0, by_row, bytes);
+			check_quant(kn, 0.0234375f, 5, fixed, bytes);
+			kernel_destroy(kn);
+		}
+	free(by_row);
+	free(fixed);
+}
+
+/* A norm quantizes what it gives as F32, whether or not that is wanted too. */
+static void check_norm_quant(struct kernel *kn, float input_scale)
+{
+	enum { rows = 3, n = 1300 };
+	struct noise s = {22};
+	float *x = values(&s, rows * n, 1), *weight = values(&s, n, 1), *bias = values(&s, n, 1);
+	float *f32 = guarded_alloc(rows * n * sizeof(*f32));
+	size_t bytes = rows * act_stride_bytes(ACT_I8, n);
+	struct act act[3];
+
+	for (int i = 0; i < 3; i++) {
+		act[i] = act_view(guarded_alloc(bytes), ACT_I8, rows, n);
+		act[i].input_scale = input_scale;
+		act[i].input_offset = input_scale > 0 ? -7 : 0;
+	}
+	for (int i = 0; i < 2; i++)
+		kernel_rmsnorm(kn, &(struct rmsnorm_args){.x = x, .x_stride = n, .weight = weight, .bias = bias,
+			.eps = 1e-6f, .rows = rows, .n = n, .out_f32 = i ? f32 : NULL, .out_act = &act[i]});
+	kernel_act_from_f32(kn, &act[2], f32, n);
+	assert_memory_equal(act[0].data, act[2].data, bytes);
+	assert_memory_equal(act[1].data, act[2].data, bytes);
+	for (int i = 0; i < 3; i++)
+		guarded_free(act[i].data);
+	guarded_free(x);
+	guarded_free(weight);
+	guarded_free(bias);
+	guarded_free(f32);
+}
+
+static void test_norm_quant(void **state)
+{
+	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
+		if (tier_present((enum cpu_isa)isa)) {
+			struct kernel *kn = device((enum cpu_isa)isa, 2);
+
+			check_norm_quant(kn, 0);
+			check_norm_quant(kn, 0.03f);
+			kernel_destroy(kn);
+		}
+}
+
 static void test_small_ops(void **state)
 {
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
@@ -264,6 +367,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rmsnorm),
+		cmocka_unit_test(test_quant),
+		cmocka_unit_test(test_norm_quant),
 		cmocka_unit_test(test_small_ops),
 		cmocka_unit_test(test_combine),
 	};

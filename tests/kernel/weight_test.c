@@ -26,6 +26,60 @@ static void test_layout(void **state)
 	assert_int_equal(dtype_bytes(DT_I64), 8);
 }
 
+static void test_int_layout(void **state)
+{
+	struct weight w;
+
+	weight_layout(&w, WEIGHT_I8, 33, 100);
+	assert_int_equal(w.k_padded, 128);
+	assert_int_equal(w.k_blocks, 1);
+	assert_int_equal(weight_panels_bytes(&w), 2 * 32 * 128);
+	assert_int_equal(weight_scales_bytes(&w), 2 * 32 * 8);
+	weight_layout(&w, WEIGHT_I8, 32, 65);
+	assert_int_equal(w.k_padded, 128);
+	weight_layout(&w, WEIGHT_I8, 32, 64);
+	assert_int_equal(w.k_padded, 64);
+	weight_layout_groups(&w, WEIGHT_I4, 4096, 7168, 256);
+	assert_int_equal(w.k_blocks, 28);
+	assert_int_equal(weight_panels_bytes(&w), 4096 * 7168 / 2);
+	assert_int_equal(weight_scales_bytes(&w), 4096 * 28 * 8);
+	assert_string_equal(weight_format_name(WEIGHT_I4), "int4");
+}
+
+/* Nibbles: row 50 of a source is the low half of byte row 25, row 51 the high one; both halves of a packed
+ * byte, 64 k apart. */
+static void test_nibbles(void **state)
+{
+	enum { n = 52, k = 256 };
+	uint8_t *src = calloc(n / 2, k);
+	struct weight w;
+	uint8_t *mem, *p;
+
+	src[25 * k + 128 + 37] = 0x9E;	    /* row 50: -2, row 51: -7 */
+	src[25 * k + 128 + 64 + 37] = 0x35; /* row 50: 5, row 51: 3 */
+	weight_layout_groups(&w, WEIGHT_I4, n, k, 128);
+	mem = guarded_alloc(weight_panels_bytes(&w) + weight_scales_bytes(&w));
+	weight_bind(&w, mem);
+	for (uint32_t i = 0; i < 2 * 2 * 32; i++)
+		w.scales[i] = 1.0f / 16;
+	weight_pack_panel(&w, 0, 32, src, DT_I8, k, 1);
+	weight_pack_panel(&w, 1, 20, src + 16 * k, DT_I8, k, 1);
+	assert_true(weight_get(&w, 50, 128 + 37) == -2);
+	assert_true(weight_get(&w, 51, 128 + 37) == -7);
+	assert_true(weight_get(&w, 50, 192 + 37) == 5);
+	assert_true(weight_get(&w, 51, 192 + 37) == 3);
+	/* Panel 1, pair of steps 1, tile 1, group 9, row 2, k 1 of the group. */
+	p = w.panels + w.panel_bytes + 2048 + 1024 + 9 * 64 + 2 * 4 + 1;
+	assert_int_equal(*p, 0x5E);
+	assert_int_equal(p[4], 0x39);
+	/* -128 times 16 times the sums of the rows, in the second group only. */
+	assert_int_equal(w.bias[weight_scale_index(&w, 50, 1)], -2048 * 3);
+	assert_int_equal(w.bias[weight_scale_index(&w, 51, 1)], -2048 * -4);
+	assert_int_equal(w.bias[weight_scale_index(&w, 50, 0)], 0);
+	free(src);
+	guarded_free(mem);
+}
+
 /* The header's formula for the place of (row, k), by hand. */
 static void test_places(void **state)
 {
@@ -67,28 +121,36 @@ static void test_back(void **state)
 		for (size_t j = 0; j < 7; j++) {
 			check_back(WEIGHT_BF16, sizes[i], sizes[j]);
 			check_back(WEIGHT_F8_BLOCK, sizes[i], sizes[j]);
+			check_back(WEIGHT_I8, sizes[i], sizes[j]);
+			check_back(WEIGHT_I4, sizes[i], sizes[j]);
 		}
 }
 
 /* Filling is written, whatever the memory held: zero rows and zero columns. */
 static void test_filling(void **state)
 {
-	static const enum weight_format formats[] = {WEIGHT_BF16, WEIGHT_F8_BLOCK};
+	static const struct {
+		enum weight_format format;
+		enum dtype source;
+	} formats[] = {{WEIGHT_BF16, DT_BF16}, {WEIGHT_F8_BLOCK, DT_F8_E4M3}, {WEIGHT_I8, DT_I8},
+		{WEIGHT_I4, DT_I8}};
 	uint8_t src[5 * 7 * 2];
 
-	memset(src, 0x38, sizeof(src));
-	for (int f = 0; f < 2; f++) {
+	memset(src, 0x33, sizeof(src));
+	for (int f = 0; f < 4; f++) {
 		struct weight w, whole;
 		uint8_t *mem;
 		size_t ones = 0;
 
-		weight_layout(&w, formats[f], 5, 7);
+		weight_layout(&w, formats[f].format, 5, 7);
 		mem = guarded_alloc(weight_panels_bytes(&w) + weight_scales_bytes(&w));
 		memset(mem, 0xFF, weight_panels_bytes(&w));
 		weight_bind(&w, mem);
-		weight_pack_panel(&w, 0, 5, src, f ? DT_F8_E4M3 : DT_BF16, 7, 1);
-		if (w.scales)
-			w.scales[0] = 1;
+		weight_pack_panel(&w, 0, 5, src, formats[f].source, 7, 1);
+		for (size_t i = 0; i < weight_scales_bytes(&w) / sizeof(float) && !w.bias; i++)
+			w.scales[i] = 1;
+		for (size_t i = 0; i < 32 && w.bias; i++)
+			w.scales[i] = 1;
 		whole = w;
 		whole.n = 32;
 		whole.k = 32;
@@ -175,6 +237,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layout),
+		cmocka_unit_test(test_int_layout),
+		cmocka_unit_test(test_nibbles),
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_back),
 		cmocka_unit_test(test_filling),

@@ -61,6 +61,75 @@ static struct gemm_task gemm_task_at(
 	return t;
 }
 
+/* Each row's first value. */
+static void gemm_inputs(const struct gemm_task *t, struct gemm_scratch *s)
+{
+	const struct gemm_job *job = t->job;
+
+	for (uint32_t i = 0; i < t->rows; i++) {
+		size_t row = job->rows ? (size_t)job->rows[t->row0 + i] : t->row0 + i;
+
+		s->a[i] = job->a->data + row * job->a->stride_bytes;
+	}
+}
+
+/* Adds the sums of block `block` of K, times their scales, to scratch->c. */
+static void gemm_add_scaled(const struct row_ukernels *row, const struct gemm_task *t, uint32_t block,
+	struct gemm_scratch *s)
+{
+	const struct weight *w = &t->job->w;
+
+	for (uint32_t p = 0; p < t->panels; p++) {
+		size_t at = weight_scale_index(w, (t->panel0 + p) * WEIGHT_PANEL_ROWS, block);
+		size_t col = p * WEIGHT_PANEL_ROWS;
+
+		for (uint32_t i = 0; i < t->rows; i++)
+			row->add_scaled(s->c + (size_t)i * GEMM_COLS + col,
+				s->sum + (size_t)i * GEMM_COLS + col, w->bias + at, w->scales + at,
+				block == 0, WEIGHT_PANEL_ROWS);
+	}
+}
+
+/* The same as gemm_compute() for integers: block of scales by block, each in ranges of K. */
+static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_ukernels *row,
+	const struct gemm_task *t, struct gemm_scratch *s)
+{
+	const struct weight *w = &t->job->w;
+	bool i4 = w->format == WEIGHT_I4, few = t->rows <= uk->few_rows;
+	uint32_t range = few ? w->k_padded : GEMM_INT_K;
+	gemm_block_fn *fn = !few ? uk->i8 : i4 ? uk->i4_few : uk->i8_few;
+	struct gemm_block b = {.sum = s->sum, .a = s->a, .rows = t->rows, .panels = t->panels};
+
+	for (uint32_t k = 0; k < w->k_padded; k += b.k) {
+		uint32_t block = k / w->k_block, end = (block + 1) * w->k_block;
+
+		end = end < w->k_padded ? end : w->k_padded;
+		b.first = k == block * w->k_block;
+		b.k = end - k < range ? end - k : range;
+		b.w = w->panels + t->panel0 * w->panel_bytes + (size_t)k * WEIGHT_PANEL_ROWS / (i4 ? 2 : 1);
+		b.panel_bytes = w->panel_bytes;
+		if (i4 && !few) {
+			size_t n = (size_t)b.k * WEIGHT_PANEL_ROWS;
+
+			for (uint32_t p = 0; p < t->panels; p++)
+				uk->unpack_i4((uint8_t *)s->w + p * n, b.w + p * w->panel_bytes, n / 2);
+			b.w = (const uint8_t *)s->w;
+			b.panel_bytes = n;
+		}
+		fn(&b);
+		if (k + b.k == end)
+			gemm_add_scaled(row, t, block, s);
+		for (uint32_t i = 0; i < t->rows; i++)
+			s->a[i] += b.k;
+	}
+	for (uint32_t i = 0; i < t->rows; i++) {
+		size_t from = t->job->rows ? (size_t)t->job->rows[t->row0 + i] : t->row0 + i;
+		float *c = s->c + (size_t)i * GEMM_COLS, scale = *act_row_scale(t->job->a, from);
+
+		row->mul(c, c, scale, (size_t)t->panels * WEIGHT_PANEL_ROWS);
+	}
+}
+
 /* Sums of a task into scratch->c: K range by K range. */
 static void gemm_compute(
 	const struct gemm_ukernels *uk, const struct gemm_task *t, struct gemm_scratch *s)
@@ -73,11 +142,6 @@ static void gemm_compute(
 	uint32_t range = stream ? w->k_padded : GEMM_K;
 	struct gemm_block b = {.c = s->c, .a = s->a, .rows = t->rows, .panels = t->panels};
 
-	for (uint32_t i = 0; i < t->rows; i++) {
-		size_t row = job->rows ? (size_t)job->rows[t->row0 + i] : t->row0 + i;
-
-		s->a[i] = job->a->data + row * job->a->stride_bytes;
-	}
 	for (uint32_t k0 = 0; k0 < w->k_padded; k0 += range) {
 		size_t at = (size_t)k0 * WEIGHT_PANEL_ROWS * (f8 ? 1 : 2);
 
@@ -127,8 +191,12 @@ static void gemm_store(
 			struct act *out = job->out_act;
 			size_t r = (size_t)job->out_row0 + t->row0 + i;
 
-			row->silu_mul((uint16_t *)(out->data + r * out->stride_bytes) + col0 / 2, c,
-				c + WEIGHT_PANEL_ROWS, cols / 2);
+			uint8_t *to = out->data + r * out->stride_bytes;
+
+			if (out->kind == ACT_F32)
+				row->silu_mul_f32((float *)to + col0 / 2, c, c + WEIGHT_PANEL_ROWS, cols / 2);
+			else
+				row->silu_mul((uint16_t *)to + col0 / 2, c, c + WEIGHT_PANEL_ROWS, cols / 2);
 		}
 	}
 }
@@ -151,7 +219,11 @@ static void gemm_thread(void *arg, int thread, int n_threads)
 			n = gemm_tasks(run, &run->jobs[++job]);
 		}
 		t = gemm_task_at(run, &run->jobs[job], i - job_task0);
-		gemm_compute(uk, &t, scratch);
+		gemm_inputs(&t, scratch);
+		if (weight_traits(t.job->w.format)->integer)
+			gemm_compute_int(uk, run->kn->row, &t, scratch);
+		else
+			gemm_compute(uk, &t, scratch);
 		gemm_store(run->kn->row, &t, scratch);
 	}
 	if (uk->thread_end)
@@ -160,12 +232,13 @@ static void gemm_thread(void *arg, int thread, int n_threads)
 
 static void gemm_check(const struct gemm_job *j)
 {
-	BUG_ON(j->w.format != WEIGHT_BF16 && j->w.format != WEIGHT_F8_BLOCK);
 	BUG_ON(j->a->k != j->w.k);
-	BUG_ON(j->a->kind == ACT_F32 && j->w.format != WEIGHT_BF16);
+	BUG_ON(j->a->kind == ACT_F32 ? j->w.format != WEIGHT_BF16 : j->a->kind != act_kind_for(j->w.format));
+	BUG_ON(j->a->kind == ACT_I8 && (j->a->input_scale != j->w.input_scale ||
+					       j->a->input_offset != j->w.input_offset));
 	BUG_ON(!j->rows && j->m > j->a->rows);
 	if (j->epilogue == GEMM_SILU_MUL)
-		BUG_ON(j->w.n % GEMM_COLS || j->out_act->kind != ACT_BF16 ||
+		BUG_ON(j->w.n % GEMM_COLS || j->out_act->kind == ACT_I8 ||
 			j->out_act->k != j->w.n / 2 || j->out_row0 > j->out_act->rows ||
 			j->m > j->out_act->rows - j->out_row0);
 	else

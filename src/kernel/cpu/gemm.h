@@ -10,6 +10,10 @@
  *                two roundings apart in ref.
  *
  * So neither the number of rows nor the cut of K shows in the bits.
+ *
+ * Integer weights have kernels of their own kind: they add to a block of I32, exactly, in whatever order
+ * they like. What is not exact, scales and the sum over blocks of scales, is the driver's and the same
+ * in all tiers (row_ukernels.add_scaled).
  */
 #ifndef KERNEL_CPU_GEMM_H
 #define KERNEL_CPU_GEMM_H
@@ -24,16 +28,19 @@
 #define GEMM_COLS (GEMM_PANELS * WEIGHT_PANEL_ROWS) /* columns of c */
 #define GEMM_ROWS 512u				     /* rows of c at most */
 #define GEMM_K 512u				     /* K of a block of many rows: a multiple of 128 */
+#define GEMM_INT_K 1024u			     /* the same of integers */
 
 struct gemm_block {
 	float *c;		/* [rows][GEMM_COLS]; rows up to a multiple of 32 are writable */
+	int32_t *sum;		/* integers, in the place of c: the same shape */
 	const uint8_t *const *a; /* [rows]: each row's first value of the K range */
 	uint32_t rows;
 	bool first;		/* c is not read: sums start at zero */
 	const uint8_t *w;	/* first panel, at the K range */
 	size_t panel_bytes;	/* from one panel to the next */
 	uint32_t panels;	/* 1 or 2 */
-	uint32_t k;		/* a multiple of WEIGHT_K_STEP; of 128 unless it ends at K's end */
+	uint32_t k;		/* a multiple of WEIGHT_K_STEP; of 128 unless it ends at K's end (integers:
+				 * of 64; of 128 for I4) */
 	const float *scales;	/* F8_BLOCK: of the first panel, at the K range */
 	size_t scale_stride;	/* from one panel to the next */
 };
@@ -42,7 +49,8 @@ typedef void gemm_block_fn(const struct gemm_block *b);
 /* One thread's work area. */
 struct gemm_scratch {
 	float c[GEMM_ROWS * GEMM_COLS];
-	uint16_t w[GEMM_COLS * GEMM_K]; /* panels of F8_BLOCK expanded to BF16 */
+	int32_t sum[GEMM_ROWS * GEMM_COLS];
+	uint16_t w[GEMM_COLS * GEMM_K]; /* panels of F8_BLOCK expanded to BF16, of I4 to I8 */
 	const uint8_t *a[GEMM_ROWS];
 } __attribute__((aligned(64)));
 
@@ -67,6 +75,17 @@ struct gemm_ukernels {
 
 	/* F8_E4M3 bytes to BF16, order kept; n is a multiple of 512. */
 	void (*unpack_f8)(uint16_t *out, const uint8_t *in, size_t n);
+
+	/* Integers (kernel/weight.h): bytes of input, value + 128, times I8 panels; i4_few reads I4 panels
+	 * as they are. Up to few_rows rows, which may be 0, a block is all of K and takes the _few
+	 * kernels; with more, I4 panels are unpacked once for all rows. */
+	uint32_t few_rows;
+	gemm_block_fn *i8_few;
+	gemm_block_fn *i4_few;
+	gemm_block_fn *i8;
+
+	/* I4 panels to I8 ones of 16 times the value; n bytes in, a multiple of 2048. */
+	void (*unpack_i4)(uint8_t *out, const uint8_t *in, size_t n);
 };
 
 #define TIER(name, NAME) extern const struct gemm_ukernels gemm_ukernels_##name;

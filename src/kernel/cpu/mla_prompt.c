@@ -43,6 +43,7 @@ struct prompt_buf {
 struct prompt_task {
 	const struct mla_prompt_args *args;
 	const struct mla_ukernels *uk;
+	const struct row_ukernels *row_uk;
 	const struct mla_seq *seq;
 	uint32_t head;
 	uint32_t row_begin; /* rows of the sequence's chunk */
@@ -194,13 +195,29 @@ static uint32_t prompt_tile_rows(const struct prompt_task *t, uint32_t row)
 	return n < t->row_end - row ? n : t->row_end - row;
 }
 
+/* Rows [row, row + n) divided by their sums. */
+static void prompt_store(const struct prompt_task *t, uint32_t row, uint32_t n, size_t lane0)
+{
+	const struct act *out = t->args->out;
+	const float *o = t->buf.o + lane0 * t->args->v_dim, *sum = t->buf.sum + lane0;
+	uint8_t *first = out->data + (t->seq->row0 + (size_t)row) * out->stride_bytes;
+	size_t col = (size_t)t->head * t->args->v_dim;
+
+	if (out->kind == ACT_BF16) {
+		t->uk->finish((uint16_t *)first + col, out->stride_bytes / 2, o, sum, n, t->args->v_dim);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		t->row_uk->mul((float *)(first + i * out->stride_bytes) + col,
+			o + (size_t)i * t->args->v_dim, 1.0f / sum[i], t->args->v_dim);
+}
+
 static void prompt_task_run(struct prompt_task *t)
 {
 	const struct mla_prompt_args *a = t->args;
 	const struct prompt_buf *b = &t->buf;
 	uint32_t n_keys = t->seq->pos0 + t->row_end;
 	size_t lanes = ((t->row_end - t->row_begin) / MLA_QUERIES + 2) * MLA_QUERIES;
-	size_t out_stride = a->out->stride_bytes / 2;
 	size_t lane0 = 0;
 
 	t->wk = prompt_weight(t->uk, &a->kv_b_k, t->head, a->nope, b->w);
@@ -226,9 +243,7 @@ static void prompt_task_run(struct prompt_task *t)
 	lane0 = 0;
 	for (uint32_t row = t->row_begin, n; row < t->row_end; row += n) {
 		n = prompt_tile_rows(t, row);
-		t->uk->finish((uint16_t *)a->out->data + (t->seq->row0 + row) * out_stride +
-				      (size_t)t->head * a->v_dim,
-			out_stride, b->o + lane0 * a->v_dim, b->sum + lane0, n, a->v_dim);
+		prompt_store(t, row, n, lane0);
 		lane0 += MLA_QUERIES;
 	}
 }
@@ -238,7 +253,8 @@ static void prompt_thread(void *arg, int thread, int n_threads)
 	struct prompt_job *job = arg;
 	const struct mla_prompt_args *a = job->args;
 	struct prompt_task t = {
-		.args = a, .uk = job->kn->mla, .dk = mla_row_values(a->nope, a->cache.rope)};
+		.args = a, .uk = job->kn->mla, .row_uk = job->kn->row,
+		.dk = mla_row_values(a->nope, a->cache.rope)};
 	uint32_t i;
 
 	prompt_carve(&t.buf, job->kn->scratch.thread_mem + thread * job->kn->scratch.thread_bytes,
@@ -269,6 +285,7 @@ void kernel_mla_prompt(struct kernel *kn, const struct mla_prompt_args *args)
 
 	if (!tasks)
 		return;
+	BUG_ON(args->out->kind == ACT_I8);
 	BUG_ON(args->nope % 32 || args->v_dim % 32 || args->cache.kv_lora % 32);
 	BUG_ON(args->kv_b_k.n != args->heads * args->nope || args->kv_b_k.k != args->cache.kv_lora);
 	BUG_ON(args->kv_b_v.n != args->heads * args->v_dim ||

@@ -41,34 +41,92 @@ struct rmsnorm_job {
 	const struct rmsnorm_args *a;
 };
 
-#define ROW_CHUNK 512u /* values scaled at a time when only BF16 is wanted */
+#define ROW_CHUNK 512u /* values scaled at a time when F32 is not wanted */
+
+/* Where a row of quantized values goes, and how. */
+struct quant_row {
+	const struct row_ukernels *uk;
+	uint8_t *out;
+	float scale; /* of x; never 0 */
+	float offset;
+};
+
+/* max: of |x| over the whole row; only read without a scale of the act. */
+static struct quant_row quant_begin(
+	const struct row_ukernels *uk, const struct act *act, size_t row, float max)
+{
+	struct quant_row q = {uk, act->data + row * act->stride_bytes, act->input_scale, act->input_offset};
+
+	*act_row_scale(act, row) = q.scale > 0 ? 1 : max / 127.0f;
+	if (!(q.scale > 0)) {
+		q.scale = max / 127.0f > 0 ? max / 127.0f : 1;
+		q.offset = 0;
+	}
+	return q;
+}
+
+static void quant_values(const struct quant_row *q, const float *x, uint32_t at, uint32_t n)
+{
+	q->uk->quantize(q->out + at, x, q->scale, q->offset, n);
+}
+
+/* One normed row in pieces, each into f32 or a piece of the stack. */
+struct norm_row {
+	const struct rmsnorm_args *a;
+	const struct row_ukernels *uk;
+	const float *x;
+	float r;
+	float *f32;
+};
+
+static const float *norm_piece(const struct norm_row *row, float *chunk, uint32_t at, uint32_t n)
+{
+	const struct rmsnorm_args *a = row->a;
+	float *y = row->f32 ? row->f32 + at : chunk;
+
+	row->uk->scale(y, row->x + at, row->r, a->weight + at, a->bias ? a->bias + at : NULL, n);
+	return y;
+}
+
+static void norm_pieces(const struct norm_row *row, size_t i)
+{
+	const struct rmsnorm_args *a = row->a;
+	const struct act *act = a->out_act;
+	bool quant = act && act->kind == ACT_I8, twice = quant && !(act->input_scale > 0);
+	float chunk[ROW_CHUNK], max = 0;
+	struct quant_row q;
+
+	for (uint32_t at = 0, n; twice && at < a->n; at += n) {
+		n = a->n - at < ROW_CHUNK ? a->n - at : ROW_CHUNK;
+		max = row->uk->max_abs(norm_piece(row, chunk, at, n), max, n);
+	}
+	if (quant)
+		q = quant_begin(row->uk, act, i, max);
+	for (uint32_t at = 0, n; at < a->n; at += n) {
+		const float *y;
+
+		n = a->n - at < ROW_CHUNK ? a->n - at : ROW_CHUNK;
+		y = twice && row->f32 ? row->f32 + at : norm_piece(row, chunk, at, n);
+		if (quant)
+			quant_values(&q, y, at, n);
+		else if (act && act->kind == ACT_F32)
+			memcpy(act->data + i * act->stride_bytes + at * sizeof(*y), y, sizeof(*y) * n);
+		else if (act)
+			row->uk->to_bf16((uint16_t *)(act->data + i * act->stride_bytes) + at, y, n);
+	}
+}
 
 static void rmsnorm_row(const struct rmsnorm_job *job, size_t i)
 {
 	const struct rmsnorm_args *a = job->a;
 	const struct row_ukernels *uk = job->kn->row;
 	float *x = a->x + i * a->x_stride;
-	float *f32 = a->out_f32 ? a->out_f32 + i * a->n : NULL;
-	uint8_t *act = a->out_act ? a->out_act->data + i * a->out_act->stride_bytes : NULL;
-	float chunk[ROW_CHUNK], r;
+	struct norm_row row = {.a = a, .uk = uk, .x = x, .f32 = a->out_f32 ? a->out_f32 + i * a->n : NULL};
 
 	if (a->add)
 		uk->add(x, a->add + i * a->n, a->n);
-	r = uk->rms(x, a->eps, a->n);
-	if (act && a->out_act->kind == ACT_F32) {
-		uk->scale((float *)act, x, r, a->weight, a->bias, a->n);
-		if (f32)
-			memcpy(f32, act, sizeof(*f32) * a->n);
-		return;
-	}
-	for (uint32_t at = 0; at < a->n; at += ROW_CHUNK) {
-		uint32_t n = a->n - at < ROW_CHUNK ? a->n - at : ROW_CHUNK;
-		float *y = f32 ? f32 + at : chunk;
-
-		uk->scale(y, x + at, r, a->weight + at, a->bias ? a->bias + at : NULL, n);
-		if (act)
-			uk->to_bf16((uint16_t *)act + at, y, n);
-	}
+	row.r = uk->rms(x, a->eps, a->n);
+	norm_pieces(&row, i);
 }
 
 static void rmsnorm_thread(void *arg, int thread, int n_threads)
@@ -125,6 +183,7 @@ struct act_job {
 static void act_thread(void *arg, int thread, int n_threads)
 {
 	const struct act_job *j = arg;
+	const struct row_ukernels *uk = j->kn->row;
 	size_t begin, end;
 
 	cpu_split(j->out->rows, thread, n_threads, &begin, &end);
@@ -132,10 +191,16 @@ static void act_thread(void *arg, int thread, int n_threads)
 		uint8_t *out = j->out->data + i * j->out->stride_bytes;
 		const float *x = j->x + i * j->x_stride;
 
-		if (j->out->kind == ACT_F32)
+		if (j->out->kind == ACT_F32) {
 			memcpy(out, x, sizeof(*x) * j->out->k);
-		else
-			j->kn->row->to_bf16((uint16_t *)out, x, j->out->k);
+		} else if (j->out->kind == ACT_BF16) {
+			uk->to_bf16((uint16_t *)out, x, j->out->k);
+		} else {
+			float max = j->out->input_scale > 0 ? 0 : uk->max_abs(x, 0, j->out->k);
+			struct quant_row q = quant_begin(uk, j->out, i, max);
+
+			quant_values(&q, x, 0, j->out->k);
+		}
 	}
 }
 

@@ -95,6 +95,58 @@ static void ROW_NAME(silu_mul)(
 		out[i] = row_bf16(gate[i] / (1.0f + row_exp(-gate[i])) * up[i]);
 }
 
+static void ROW_NAME(silu_mul_f32)(
+	float *restrict out, const float *restrict gate, const float *restrict up, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = gate[i] / (1.0f + row_exp(-gate[i])) * up[i];
+}
+
+/* Bits of positive floats are in the order of their values, so that vectors of integers do. */
+static float ROW_NAME(max_abs)(const float *restrict x, float start, size_t n)
+{
+	int32_t max;
+	float out;
+
+	memcpy(&max, &start, sizeof(max));
+	for (size_t i = 0; i < n; i++) {
+		int32_t u;
+
+		memcpy(&u, x + i, sizeof(u));
+		u &= 0x7FFFFFFF;
+		u = u > 0x7F800000 ? 0 : u;
+		max = u > max ? u : max;
+	}
+	memcpy(&out, &max, sizeof(out));
+	return out;
+}
+
+/* Adding 1.5 * 2^23 leaves the rounded value in the low bits. */
+static void ROW_NAME(quantize)(
+	uint8_t *restrict out, const float *restrict x, float scale, float offset, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		float q = x[i] / scale + offset;
+		uint32_t bits;
+
+		q = q > -128.0f ? q : -128.0f;
+		q = (q < 127.0f ? q : 127.0f) + 12582912.0f;
+		memcpy(&bits, &q, sizeof(bits));
+		out[i] = (uint8_t)(bits ^ 0x80);
+	}
+}
+
+static void ROW_NAME(add_scaled)(float *restrict c, const int32_t *restrict sum,
+	const int32_t *restrict bias, const float *restrict scale, bool first, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		/* Unsigned: halves of a sum may pass the ends, the whole does not. */
+		float y = (float)(int32_t)((uint32_t)sum[i] + (uint32_t)bias[i]) * scale[i];
+
+		c[i] = first ? y : c[i] + y;
+	}
+}
+
 static void ROW_NAME(sigmoid)(float *restrict out, const float *restrict x, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -121,6 +173,10 @@ static void ROW_NAME(mul)(float *restrict out, const float *restrict x, float fa
 		.rms = ROW_NAME(rms),                                                              \
 		.scale = ROW_NAME(scale),                                                          \
 		.silu_mul = ROW_NAME(silu_mul),                                                    \
+		.silu_mul_f32 = ROW_NAME(silu_mul_f32),                                            \
+		.max_abs = ROW_NAME(max_abs),                                                      \
+		.quantize = ROW_NAME(quantize),                                                    \
+		.add_scaled = ROW_NAME(add_scaled),                                                \
 		.sigmoid = ROW_NAME(sigmoid),                                                      \
 		.exp_minus = ROW_NAME(exp_minus),                                                  \
 		.mul = ROW_NAME(mul),                                                              \

@@ -97,10 +97,40 @@ static void unpack_f8(uint16_t *out, const uint8_t *in, size_t n)
 		out[i] = table[in[i]];
 }
 
+void gemm_i8_ref(const struct gemm_block *b)
+{
+	for (uint32_t i = 0; i < b->rows; i++)
+		for (uint32_t p = 0; p < b->panels; p++)
+			for (uint32_t r = 0; r < WEIGHT_PANEL_ROWS; r++) {
+				/* kernel/weight.h: steps of 64 k, tiles of 16 rows, groups of 4 k */
+				const uint8_t *w = b->w + p * b->panel_bytes + r / TILE_ROWS * 1024 +
+						   r % TILE_ROWS * 4;
+				int32_t *out = b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS + r;
+				int32_t sum = b->first ? 0 : *out;
+
+				for (uint32_t k = 0; k < b->k; k++)
+					sum += b->a[i][k] *
+					       (int8_t)w[(size_t)(k / 64) * 2048 + k % 64 / 4 * 64 + k % 4];
+				*out = sum;
+			}
+}
+
+static void unpack_i4(uint8_t *out, const uint8_t *in, size_t n)
+{
+	/* A step of low nibbles, a step of high ones. */
+	for (size_t at = 0; at < n; at += 2048, out += 4096)
+		for (size_t i = 0; i < 2048; i++) {
+			out[i] = (uint8_t)(in[at + i] << 4);
+			out[2048 + i] = in[at + i] & 0xF0;
+		}
+}
+
 const struct gemm_ukernels gemm_ukernels_ref = {
 	.name = "ref",
 	.bf16 = gemm_bf16_ref,
 	.f32 = gemm_f32_ref,
 	.f8u = gemm_f8u_ref,
 	.unpack_f8 = unpack_f8,
+	.i8 = gemm_i8_ref,
+	.unpack_i4 = unpack_i4,
 };

@@ -11,6 +11,8 @@
  *   amx_load(t, p, stride) 16 rows of 64 bytes
  *   amx_store(t, p, stride)
  *   amx_dp_bf16(c, a, b)   c[m][n] += sum over k < 32 of a[m][k] * b[k / 2][2n + k % 2]
+ *   amx_dp_busd(c, a, b)   c[m][n] += sum over k < 64 of a[m][k] * b[k / 4][4n + k % 4] in I32; a
+ *                          unsigned, b signed
  *
  * A model of TDPBF16PS (Intel SDM): even and odd k are summed apart by fused multiply-adds in
  * ascending order from zero, the two sums are added, then added to c; denormals are zero
@@ -94,6 +96,20 @@ static inline void amx_dp_bf16(int c, int a, int b)
 		}
 }
 
+static inline void amx_dp_busd(int c, int a, int b)
+{
+	for (int m = 0; m < 16; m++)
+		for (int n = 0; n < 16; n++) {
+			int32_t sum;
+
+			memcpy(&sum, amx_tiles[c].row[m] + 4 * n, sizeof(sum));
+			for (int k = 0; k < 64; k++)
+				sum += amx_tiles[a].row[m][k] *
+				       (int8_t)amx_tiles[b].row[k / 4][4 * n + k % 4];
+			memcpy(amx_tiles[c].row[m] + 4 * n, &sum, sizeof(sum));
+		}
+}
+
 #else
 
 #include <immintrin.h>
@@ -121,6 +137,7 @@ static inline void amx_end(void)
 #define amx_load(t, p, stride) _tile_loadd(t, p, stride)
 #define amx_store(t, p, stride) _tile_stored(t, p, stride)
 #define amx_dp_bf16(c, a, b) _tile_dpbf16ps(c, a, b)
+#define amx_dp_busd(c, a, b) _tile_dpbusd(c, a, b)
 
 #endif
 #endif

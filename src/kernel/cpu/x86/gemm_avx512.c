@@ -215,6 +215,104 @@ INLINE void rows_f32(const struct gemm_block *b, uint32_t row0, const int M, con
 			_mm512_store_ps(c + m * GEMM_COLS + t * 16, acc[m][t]);
 }
 
+/* Integers: VPDPBUSD of input bytes and weights, 4 k a time. */
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, const int M, const int P)
+{
+	int32_t *c = b->sum + (size_t)row0 * GEMM_COLS;
+	const uint8_t *a[8];
+	__m512i acc[8][4];
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++) {
+		a[m] = b->a[row0 + (uint32_t)m];
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++)
+			acc[m][t] = b->first ? _mm512_setzero_si512()
+					     : _mm512_load_si512(c + m * GEMM_COLS + t * 16);
+	}
+	for (uint32_t s = 0; s < b->k / 64; s++) {
+#pragma GCC unroll 4
+		for (uint32_t quad = 0; quad < 16; quad++) {
+			__m512i v[4];
+
+#pragma GCC unroll 4
+			for (int t = 0; t < 2 * P; t++) {
+				const uint8_t *p = b->w + (t / 2) * b->panel_bytes + (size_t)s * STEP_BYTES +
+						   (t % 2) * TILE_BYTES + quad * 64;
+
+				v[t] = _mm512_load_si512(p);
+				_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+			}
+#pragma GCC unroll 8
+			for (int m = 0; m < M; m++) {
+				__m512i x = _mm512_set1_epi32(load_pair(a[m] + (size_t)s * 64 + quad * 4));
+
+#pragma GCC unroll 4
+				for (int t = 0; t < 2 * P; t++)
+					acc[m][t] = _mm512_dpbusd_epi32(acc[m][t], x, v[t]);
+			}
+		}
+	}
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++)
+			_mm512_store_si512(c + m * GEMM_COLS + t * 16, acc[m][t]);
+}
+
+/* The same from nibbles: a register holds 4 k of a step and, 64 k further, 4 of the next. */
+INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, const int M, const int P)
+{
+	const __m512i high = _mm512_set1_epi8((char)0xF0);
+	int32_t *c = b->sum + (size_t)row0 * GEMM_COLS;
+	const uint8_t *a[8];
+	__m512i acc[8][4];
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++) {
+		a[m] = b->a[row0 + (uint32_t)m];
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++)
+			acc[m][t] = b->first ? _mm512_setzero_si512()
+					     : _mm512_load_si512(c + m * GEMM_COLS + t * 16);
+	}
+	for (uint32_t s = 0; s < b->k / 128; s++) {
+#pragma GCC unroll 2
+		for (uint32_t quad = 0; quad < 16; quad++) {
+			__m512i v[4], w[4];
+
+#pragma GCC unroll 4
+			for (int t = 0; t < 2 * P; t++) {
+				const uint8_t *p = b->w + (t / 2) * b->panel_bytes + (size_t)s * STEP_BYTES +
+						   (t % 2) * TILE_BYTES + quad * 64;
+				__m512i x = _mm512_load_si512(p);
+
+				_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+				v[t] = _mm512_and_si512(_mm512_slli_epi16(x, 4), high);
+				w[t] = _mm512_and_si512(x, high);
+			}
+#pragma GCC unroll 8
+			for (int m = 0; m < M; m++) {
+				const uint8_t *at = a[m] + (size_t)s * 128 + quad * 4;
+				__m512i x = _mm512_set1_epi32(load_pair(at));
+				__m512i y = _mm512_set1_epi32(load_pair(at + 64));
+
+#pragma GCC unroll 4
+				for (int t = 0; t < 2 * P; t++)
+					acc[m][t] = _mm512_dpbusd_epi32(acc[m][t], x, v[t]);
+#pragma GCC unroll 4
+				for (int t = 0; t < 2 * P; t++)
+					acc[m][t] = _mm512_dpbusd_epi32(acc[m][t], y, w[t]);
+			}
+		}
+	}
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++)
+			_mm512_store_si512(c + m * GEMM_COLS + t * 16, acc[m][t]);
+}
+
 /* Calls fn(b, row0, M, P) with constants, M rows at a time, at most `max`. */
 #define EACH_ROWS(fn, b, max, P)                                                                   \
 	for (uint32_t row0 = 0, left; row0 < (b)->rows; row0 += left) {                            \
@@ -282,6 +380,53 @@ void gemm_f8_avx512(const struct gemm_block *b)
 	}
 }
 
+void gemm_i8_avx512(const struct gemm_block *b)
+{
+	if (b->panels == 2)
+		EACH_ROWS(rows_i8, b, 6, 2)
+	else
+		EACH_ROWS(rows_i8, b, 6, 1)
+}
+
+/* From four rows on, two panels at once would not fit the registers. */
+void gemm_i4_avx512(const struct gemm_block *b)
+{
+	struct gemm_block one = *b;
+
+	if (b->panels == 2 && b->rows <= 3) {
+		switch (b->rows) {
+		case 1:
+			rows_i4(b, 0, 1, 2);
+			break;
+		case 2:
+			rows_i4(b, 0, 2, 2);
+			break;
+		default:
+			rows_i4(b, 0, 3, 2);
+		}
+		return;
+	}
+	for (uint32_t p = 0; p < b->panels; p++) {
+		EACH_ROWS(rows_i4, &one, 6, 1)
+		one.sum += WEIGHT_PANEL_ROWS;
+		one.w += one.panel_bytes;
+	}
+}
+
+void gemm_unpack_i4_avx512(uint8_t *out, const uint8_t *in, size_t n)
+{
+	const __m512i high = _mm512_set1_epi8((char)0xF0);
+
+	for (size_t at = 0; at < n; at += STEP_BYTES, out += 2 * STEP_BYTES)
+		for (size_t i = 0; i < STEP_BYTES; i += 64) {
+			__m512i x = _mm512_loadu_si512(in + at + i);
+
+			_mm512_storeu_si512(out + i, _mm512_and_si512(_mm512_slli_epi16(x, 4), high));
+			_mm512_storeu_si512(out + STEP_BYTES + i, _mm512_and_si512(x, high));
+			_mm_prefetch((const char *)in + at + i + AHEAD, _MM_HINT_T0);
+		}
+}
+
 void gemm_f32_avx512(const struct gemm_block *b)
 {
 	if (b->panels == 2)
@@ -319,4 +464,9 @@ const struct gemm_ukernels gemm_ukernels_avx512 = {
 	.f8 = gemm_f8_avx512,
 	.f8u = gemm_f8u_avx512,
 	.unpack_f8 = gemm_unpack_f8_avx512,
+	.few_rows = 6,
+	.i8_few = gemm_i8_avx512,
+	.i4_few = gemm_i4_avx512,
+	.i8 = gemm_i8_avx512,
+	.unpack_i4 = gemm_unpack_i4_avx512,
 };

@@ -6,5 +6,6 @@
 #include <stdint.h>
 
 void gemm_unpack_f8_avx512(uint16_t *out, const uint8_t *in, size_t n);
+void gemm_unpack_i4_avx512(uint8_t *out, const uint8_t *in, size_t n);
 
 #endif
