@@ -57,10 +57,27 @@ static void answer_free(struct answer *a)
 	free(a);
 }
 
+static void count_longest(const struct answer *a)
+{
+	for (uint32_t i = 0; i < a->n_choices; i += a->p.n) {
+		uint32_t longest = 0;
+
+		for (uint32_t k = i; k < i + a->p.n; k++) {
+			uint32_t n = a->choices[k].job ? engine_job_tokens(a->choices[k].job) : 0;
+
+			longest = n > longest ? n : longest;
+		}
+		if (a->choices[i].job)
+			metrics_longest(&a->s->metrics, longest);
+	}
+}
+
 static void answer_settle(struct answer *a)
 {
-	if (!a->call && a->n_running == 0)
-		answer_free(a);
+	if (a->call || a->n_running > 0)
+		return;
+	count_longest(a);
+	answer_free(a);
 }
 
 static void forget_call(struct answer *a)
@@ -298,8 +315,7 @@ static void count_job(struct choice *c, enum engine_finish finish)
 	struct answer *a = c->a;
 	const char *reason = c->finish ? c->finish : finish == ENGINE_ERROR ? "error" : "abort";
 
-	metrics_job(&a->s->metrics, engine_job_get_times(c->job), (uint32_t)c->prompt->ids.len,
-		engine_job_tokens(c->job), c->prompt->max_tokens, reason);
+	metrics_job(&a->s->metrics, c->job, (uint32_t)c->prompt->ids.len, c->prompt->max_tokens, reason);
 }
 
 static void job_news(struct engine_job *job)

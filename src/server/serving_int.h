@@ -54,6 +54,7 @@ bool serving_healthy(const struct serving *s);
 
 /* Handlers of routes (routes.c): answer the call now, or later through an answer. */
 void handle_health(struct call *c);
+void handle_reset_prefix_cache(struct call *c);
 void handle_version(struct call *c);
 void handle_load(struct call *c);
 void handle_metrics(struct call *c);
