@@ -71,6 +71,8 @@ enum status logits_rules_check(const struct logits_rules *r, uint32_t vocab, str
 		TRY(check_ids("bad_words", r->bad_ids + at, r->bad_lengths[i], vocab, err));
 		at += r->bad_lengths[i];
 	}
+	if (r->thinking_limited)
+		TRY(check_id("thinking_token_budget", 0, r->thinking_end, vocab, err));
 	return OK;
 }
 
@@ -102,6 +104,19 @@ void logits_work_destroy(struct logits_work *w)
 static bool has_penalty(const struct logits_rules *r)
 {
 	return r->repetition_penalty != 1 || r->frequency_penalty != 0 || r->presence_penalty != 0;
+}
+
+/* Reasoning is due to end with this token. */
+static bool ends_thinking(const struct logits_rules *r, const int32_t *generated, uint32_t n)
+{
+	if (!r->thinking_limited || n != r->thinking_budget)
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		if (generated[i] == r->thinking_end || generated[i] == r->thinking_leaves[0] ||
+			generated[i] == r->thinking_leaves[1])
+			return false;
+	}
+	return true;
 }
 
 static bool has_rule(const struct logits_rules *r, uint32_t n_generated)
@@ -171,6 +186,12 @@ const float *logits_apply(struct logits_work *w, const struct logits_rules *r, c
 	uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids)
 {
 	BUG_ON(n > w->vocab || n_prompt > n_ids);
+	if (ends_thinking(r, ids + n_prompt, n_ids - n_prompt) && (uint32_t)r->thinking_end < n) {
+		for (uint32_t i = 0; i < n; i++)
+			w->row[i] = -INFINITY;
+		w->row[r->thinking_end] = 0;
+		return w->row;
+	}
 	if (!has_rule(r, n_ids - n_prompt))
 		return logits;
 	copy_allowed(w->row, r, logits, n);

@@ -34,6 +34,11 @@ struct logits_rules {
 	const int32_t *bad_ids;      /* bad words, one after the other */
 	const uint32_t *bad_lengths; /* [n_bad] tokens of each, at least 1 */
 	uint32_t n_bad;
+	/* After so many generated tokens without thinking_end, or one of the ids that leave reasoning as well
+	 * (-1: none), thinking_end is the only one that may be chosen. */
+	bool thinking_limited;
+	uint32_t thinking_budget;
+	int32_t thinking_end, thinking_leaves[2];
 };
 
 struct logits_rules logits_rules_none(void);

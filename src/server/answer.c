@@ -288,7 +288,8 @@ static void send_news(struct choice *c)
 		return;
 	if (!a->call->streaming)
 		call_stream_begin(a->call);
-	a->form->chunk(c);
+	if (!a->form->chunk(c))
+		return;
 	c->started = true;
 	c->sent = c->seen;
 	buf_reset(&c->text);
@@ -412,7 +413,7 @@ void answer_put_usage(struct buf *out, const struct answer *a, const struct choi
 		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)u.cached);
 	else
 		buf_puts(out, "null");
-	if (a->choices[0].prompt->thinking)
+	if (a->choices[0].prompt->thinking || u.reasoning)
 		buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
 			(unsigned long long)u.reasoning);
 	buf_putc(out, '}');

@@ -27,21 +27,25 @@ static bool usable_id(const char *id)
 	return len > 0 && len <= CALL_MAX_ID;
 }
 
-static void set_id(struct call *c)
+void call_random_id(char *out)
 {
-	const char *id = http_request_header(c->r, "X-Request-Id");
 	uint64_t bits[2];
 
-	if (usable_id(id)) {
-		strcpy(c->id, id);
-		return;
-	}
 	if (getrandom(bits, sizeof(bits), 0) != sizeof(bits)) {
 		bits[0] = random_u64(clock_ns(), 0);
 		bits[1] = random_u64(clock_ns(), 1);
 	}
-	snprintf(c->id, sizeof(c->id), "%016llx%016llx", (unsigned long long)bits[0],
-		(unsigned long long)bits[1]);
+	snprintf(out, CALL_RANDOM_ID, "%016llx%016llx", (unsigned long long)bits[0], (unsigned long long)bits[1]);
+}
+
+static void set_id(struct call *c)
+{
+	const char *id = http_request_header(c->r, "X-Request-Id");
+
+	if (usable_id(id))
+		strcpy(c->id, id);
+	else
+		call_random_id(c->id);
 }
 
 struct call *call_create(struct serving *s, struct http_request *r)

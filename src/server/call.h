@@ -12,6 +12,9 @@
 #include "server/refusal.h"
 
 #define CALL_MAX_ID 128
+#define CALL_RANDOM_ID 33 /* bytes, NUL included */
+
+void call_random_id(char *out);
 
 struct serving;
 

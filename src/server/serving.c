@@ -27,6 +27,7 @@ struct serving_options serving_options_default(void)
 		.max_logprobs = 20,
 		.stream_interval = 1,
 		.response_role = "assistant",
+		.dialect = -1,
 		.log_stats = true,
 		.access_log = true,
 	};
@@ -84,9 +85,18 @@ static void on_signal(void *arg)
 
 /* --- opening ------------------------------------------------------------------------------------------- */
 
-static int32_t find_token(const struct serving *s, const char *name)
+static enum status choose_format(struct serving *s, struct error *err)
 {
-	return tokenizer_token_find(s->tok, name, strlen(name));
+	bool given = s->o->dialect >= 0;
+	enum chat_dialect dialect = given ? (enum chat_dialect)s->o->dialect :
+					    chat_dialect_guess(s->tok, s->o->chat);
+
+	chat_format_init(&s->format, s->tok, dialect);
+	if (given && !chat_format_has_calls(&s->format))
+		return error_set(err, E_UNSUPPORTED,
+			"--tool-call-parser %s: the model's tokenizer has no tokens for such calls",
+			chat_dialect_names[dialect]);
+	return OK;
 }
 
 static enum status choose_eos(struct serving *s, struct error *err)
@@ -212,8 +222,7 @@ enum status serving_run(const struct serving_options *o, struct error *err)
 	enum status st;
 
 	BUG_ON(o->n_names == 0);
-	s.think_begin = find_token(&s, "<think>");
-	s.think_end = find_token(&s, "</think>");
+	TRY(choose_format(&s, err));
 	s.scratch = tokenizer_scratch_create();
 	TRY_GOTO(no_loop, http_loop_create(&s.loop, err));
 	TRY_GOTO(no_bell, http_bell_create(&s.bell, s.loop, take_news, &s, err));

@@ -28,7 +28,7 @@ struct serving {
 	struct engine *engine;
 	const struct tokenizer *tok;
 	struct tokenizer_scratch *scratch;
-	int32_t think_begin, think_end; /* ids of <think> and </think>; -1: none */
+	struct chat_format format; /* how the model writes reasoning and calls */
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */
 	uint32_t max_model_len;

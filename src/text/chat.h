@@ -9,7 +9,7 @@
  * Normalization cures what templates handle badly (spec: model, section 10, "Traps"): content given
  * as a list of text parts is flattened, role developer becomes system, an empty tool_calls list
  * counts as absent, null content becomes "" (beside tool calls "" becomes null), reasoning is taken
- * out of earlier assistant turns, tool messages are sorted by the calls that they answer, arguments
+ * out of earlier assistant turns and put where the answer goes on with it, tool messages are sorted by the calls that they answer, arguments
  * given as objects become JSON text, calls without a type and tools without parameters get them.
  *
  * Templates of DeepSeek-V3 to V3.1 write calls and results but leave tools out; for these, tools become

@@ -22,6 +22,15 @@ enum mark {
 
 /* --- formats ------------------------------------------------------------------------------------ */
 
+const char *const chat_dialect_names[CHAT_N_DIALECTS] = {
+	[CHAT_DEEPSEEK_V31] = "deepseek_v31",
+	[CHAT_DEEPSEEK_V3] = "deepseek_v3",
+	[CHAT_KIMI_K2] = "kimi_k2",
+};
+
+static const char *const ends[CHAT_MAX_ENDS] = {"<｜User｜>", "<｜tool▁outputs▁begin｜>",
+	"<｜tool▁output▁begin｜>", "<|im_user|>"};
+
 static const struct spelling {
 	const char *calls_begin, *calls_end, *call_begin, *call_end, *sep;
 } spellings[CHAT_N_DIALECTS] = {
@@ -59,7 +68,12 @@ void chat_format_init(
 		.call_begin = find(tok, s->call_begin),
 		.call_end = find(tok, s->call_end),
 		.sep = find(tok, s->sep),
+		.assistant = find(tok, "<｜Assistant｜>"),
 	};
+	for (size_t i = 0; i < CHAT_MAX_ENDS; i++) {
+		if (find(tok, ends[i]) >= 0)
+			f->ends[f->n_ends++] = find(tok, ends[i]);
+	}
 }
 
 bool chat_format_has_calls(const struct chat_format *f)
@@ -69,11 +83,16 @@ bool chat_format_has_calls(const struct chat_format *f)
 }
 
 bool chat_prompt_opens_thinking(const struct chat_format *f, const struct tokenizer *tok,
-	const int32_t *ids, size_t n)
+	const int32_t *ids, size_t n, bool always)
 {
-	while (n > 0 && !(tokenizer_token_flags(tok, ids[n - 1]) & TOKEN_ADDED))
-		n--;
-	return n > 0 && f->think_end >= 0 && ids[n - 1] == f->think_begin;
+	size_t last = n;
+
+	while (last > 0 && !(tokenizer_token_flags(tok, ids[last - 1]) & TOKEN_ADDED))
+		last--;
+	if (last == 0 || f->think_end < 0)
+		return false;
+	return ids[last - 1] == f->think_begin ||
+	       (always && last == n && ids[last - 1] == f->assistant);
 }
 
 /* --- parts -------------------------------------------------------------------------------------- */
@@ -433,6 +452,7 @@ void chat_parse_push(struct chat_parse *p, int32_t id)
 void chat_parse_end(struct chat_parse *p, bool stopped)
 {
 	flush(p);
+	p->reasoning_cut = p->state == CHAT_IN_REASONING;
 	if (p->state == CHAT_IN_NAME)
 		spill_name(p);
 	else if (p->state == CHAT_IN_ARGUMENTS)

@@ -41,11 +41,20 @@ enum chat_dialect {
 	CHAT_N_DIALECTS,
 };
 
+/* vLLM's names of them. */
+extern const char *const chat_dialect_names[CHAT_N_DIALECTS];
+
+#define CHAT_MAX_ENDS 4
+
 /* Control tokens of one model; -1: its tokenizer has none. */
 struct chat_format {
 	enum chat_dialect dialect;
 	int32_t think_begin, think_end;
 	int32_t calls_begin, calls_end, call_begin, call_end, sep;
+	int32_t assistant; /* its turn begins */
+	/* Besides the end of the sequence: what a model writes only after its turn is over. */
+	int32_t ends[CHAT_MAX_ENDS];
+	size_t n_ends;
 };
 
 /* What this model's tokens and template (may be NULL) show. */
@@ -54,9 +63,13 @@ void chat_format_init(
 	struct chat_format *f, const struct tokenizer *tok, enum chat_dialect dialect);
 /* Whether calls can be told from text. */
 bool chat_format_has_calls(const struct chat_format *f);
-/* Whether the last control token of a prompt is <think>: then the answer begins with reasoning. */
+/*
+ * Whether the last control token of a prompt is <think>: then the answer begins with reasoning. always:
+ * also where the prompt ends with the beginning of the assistant's turn, as for DeepSeek-R1, which
+ * reasons without being told.
+ */
 bool chat_prompt_opens_thinking(const struct chat_format *f, const struct tokenizer *tok,
-	const int32_t *ids, size_t n);
+	const int32_t *ids, size_t n, bool always);
 
 enum chat_event_kind {
 	CHAT_REASONING, /* text */
@@ -105,6 +118,7 @@ struct chat_parse {
 	bool fenced;	  /* V3: arguments are between fences */
 	bool fence_past;  /* the opening one is complete, or there is none */
 	bool any_argument;
+	bool reasoning_cut; /* the answer ended inside of reasoning */
 	struct buf head; /* owned: the name so far */
 	struct buf tail; /* owned: arguments that may be a fence */
 	struct buf out;	 /* owned: scratch */

@@ -172,9 +172,52 @@ static void test_logprobs(void **state)
 	assert_true(isinf(own.value));
 }
 
+/* Reasoning is closed when its budget is spent, unless it was left before. */
+static void test_thinking_budget(void **state)
+{
+	const int32_t ids[] = { 3, 7, 1, 2, 4, 5 }; /* 7 in the prompt is another turn's */
+	const struct {
+		uint32_t n_generated, budget;
+		int32_t leave;
+		bool closes;
+	} cases[] = {
+		{ 0, 0, -1, true }, { 1, 0, -1, false }, { 2, 3, -1, false }, { 3, 3, -1, true }, { 4, 3, -1, false },
+		{ 3, 3, 1, false }, { 3, 3, 4, false }, { 3, 3, 5, true },
+	};
+	struct logits_work *w;
+	struct error err;
+	float row[VOCAB];
+
+	assert_int_equal(logits_work_create(&w, VOCAB, &err), OK);
+	for (uint32_t i = 0; i < VOCAB; i++)
+		row[i] = (float)i;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct logits_rules r = logits_rules_none();
+		const float *got;
+
+		r.thinking_limited = true;
+		r.thinking_budget = cases[i].budget;
+		r.thinking_end = 7;
+		r.thinking_leaves[0] = cases[i].leave;
+		r.thinking_leaves[1] = -1;
+		assert_int_equal(logits_rules_check(&r, VOCAB, &err), OK);
+		got = logits_apply(w, &r, row, VOCAB, ids, 2, 2 + cases[i].n_generated);
+		for (int32_t k = 0; k < VOCAB; k++) {
+			if (!cases[i].closes)
+				assert_true(got[k] == row[k]);
+			else
+				assert_true(k == 7 ? isfinite(got[k]) : got[k] == -INFINITY);
+		}
+		r.thinking_end = -1;
+		assert_int_equal(logits_rules_check(&r, VOCAB, &err), E_INVAL);
+	}
+	logits_work_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_thinking_budget),
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_penalties),
 		cmocka_unit_test(test_ids),

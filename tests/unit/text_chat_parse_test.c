@@ -319,14 +319,23 @@ static void test_utf8(void **state)
 	token_buf_deinit(&half);
 }
 
-static bool opens(const char *prompt)
+static bool opens_when(const char *prompt, bool always)
 {
 	struct token_buf ids = { 0 };
 	bool yes;
 
 	encode(&ids, tok, prompt, TOKENIZER_PARSE_ADDED);
-	yes = chat_prompt_opens_thinking(&v31, tok, ids.data, ids.len);
+	yes = chat_prompt_opens_thinking(&v31, tok, ids.data, ids.len, always);
 	token_buf_deinit(&ids);
+	return yes;
+}
+
+static bool opens(const char *prompt)
+{
+	bool yes = opens_when(prompt, false);
+
+	if (!strstr(prompt, "<｜Assistant｜>") || prompt[strlen(prompt) - 1] != '>')
+		assert_int_equal(opens_when(prompt, true), yes);
 	return yes;
 }
 
@@ -341,6 +350,9 @@ static void test_prompts(void **state)
 	/* after a tool's result the model goes on with content */
 	assert_false(opens("<｜User｜>x<｜Assistant｜>" TB "a" CALL "f" SEP "{}" CALL_END CALLS_END
 			   "<｜end▁of▁sentence｜><｜tool▁output▁begin｜>17<｜tool▁output▁end｜>"));
+	assert_false(opens("<｜User｜>x<｜Assistant｜>"));
+	assert_true(opens_when("<｜User｜>x<｜Assistant｜>", true));
+	assert_false(opens_when("<｜User｜>x<｜Assistant｜>" TE, true));
 	assert_false(opens("x"));
 	assert_false(opens(""));
 }
