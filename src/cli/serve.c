@@ -89,6 +89,9 @@ static enum status set_sampling(struct serving_options *o, struct owned *w, cons
 {
 	bool automatic = strcmp(v->generation_config, "auto") == 0;
 
+	if (!*v->generation_config)
+		return error_set(err, E_INVAL, "--generation-config: found an empty name, expected auto, vllm or a "
+			"directory");
 	if (strcmp(v->generation_config, "vllm") != 0) {
 		o->generation_dir = automatic ? dir : v->generation_config;
 		TRY(load_sampling(w, o->generation_dir, !automatic, err));

@@ -15,11 +15,12 @@
 #include "server/choice.h"
 #include "server/fields.h"
 #include "server/json_put.h"
+#include "server/worker.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
 
-static struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 
@@ -36,7 +37,7 @@ void answer_set_prompts(struct answer *a, uint32_t n)
 	a->n_prompts = n;
 }
 
-static void answer_free(struct answer *a)
+void answer_free(struct answer *a)
 {
 	for (uint32_t i = 0; i < a->n_choices; i++)
 		choice_deinit(&a->choices[i]);
@@ -216,6 +217,56 @@ static void answer_start(struct answer *a)
 	}
 }
 
+/* An answer whose prompts the worker makes: until that is done it is the worker's, and of the peer's end only
+ * a note is taken. */
+struct preparation {
+	struct worker_job job; /* first */
+	struct answer *a;
+	struct refusal no;
+	enum status st;
+	bool gone;
+};
+
+static void prepare(struct worker_job *job, struct tokenizer_scratch *scratch)
+{
+	struct preparation *p = (struct preparation *)job;
+
+	p->st = p->a->form->prompts(p->a, scratch, &p->no);
+}
+
+static void prepared(struct worker_job *job)
+{
+	struct preparation *p = (struct preparation *)job;
+	struct answer *a = p->a;
+
+	if (p->gone) {
+		call_drop(a->call);
+		forget_call(a);
+		answer_settle(a);
+	} else if (p->st == OK) {
+		answer_start(a);
+	} else {
+		answer_refuse(a, &p->no);
+	}
+	free(p);
+}
+
+static void gone_early(void *arg, enum http_close_reason reason)
+{
+	struct preparation *p = arg;
+
+	p->gone = true;
+}
+
+static void prepare_aside(struct answer *a)
+{
+	struct preparation *p = mem_alloc(sizeof(*p));
+
+	*p = (struct preparation){ .job = { .run = prepare, .done = prepared }, .a = a };
+	http_request_on_close(a->call->r, gone_early, p);
+	worker_submit(a->s->worker, &p->job);
+}
+
 void answer_begin(struct call *call, const struct answer_form *form)
 {
 	struct answer *a;
@@ -227,10 +278,14 @@ void answer_begin(struct call *call, const struct answer_form *form)
 		return;
 	}
 	a = answer_create(call, form, body);
-	if (form->parse(a, &no) == OK)
-		answer_start(a);
-	else
+	if (form->parse(a, &no) != OK)
 		answer_refuse(a, &no);
+	else if (call->r->body_bytes >= WORKER_FROM_BYTES)
+		prepare_aside(a);
+	else if (form->prompts(a, a->s->scratch, &no) != OK)
+		answer_refuse(a, &no);
+	else
+		answer_start(a);
 }
 
 void answer_send(struct answer *a, const struct buf *json)

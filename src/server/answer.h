@@ -2,7 +2,7 @@
  * The answer to one request for generation: its prompts, one engine job for each choice, and what has come
  * of each so far. A form (completion or chat) writes it down, whole or as a stream.
  *
- *   answer_begin(call, &completion_form);     takes the call over: it is answered in the end, whatever comes
+ *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
  * Everything runs on the loop's thread. An answer outlives its call until the engine has given back every
  * job; a stop string or a peer that left cancels the jobs.
@@ -72,7 +72,9 @@ struct answer_form {
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
-	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields and prompts into a */
+	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
+	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
+	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
 
 struct answer {
@@ -110,6 +112,12 @@ void answer_take_news(struct serving *s);
 void answer_tick(struct serving *s);
 /* Frees what is left once the engine is gone. */
 void answer_free_all(struct serving *s);
+
+extern const struct answer_form openai_chat_form, openai_completion_form;
+
+/* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
+void answer_free(struct answer *a);
 
 /* --- for forms ------------------------------------------------------------------------------------- */
 

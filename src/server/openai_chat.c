@@ -312,8 +312,8 @@ static enum status parse_tools(struct answer *a, struct refusal *no)
 		return refuse(no, "tools", "tools: the model's chat template does not show them to the model: start "
 			"the server with another --chat-template");
 	if (a->tools.choice == TOOLS_NONE && chat_format_has_calls(&s->format)) {
-		openai_sampling_forbid(&a->p, s->format.calls_begin);
-		openai_sampling_forbid(&a->p, s->format.call_begin);
+		openai_sampling_forbid(&a->p, s, s->format.calls_begin);
+		openai_sampling_forbid(&a->p, s, s->format.call_begin);
 	}
 	return OK;
 }
@@ -337,12 +337,17 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(parse_max_tokens(a, no));
 	TRY(parse_tools(a, no));
 	for (size_t i = 0; i < a->s->format.n_ends; i++)
-		openai_sampling_add_end(&a->p, a->s->format.ends[i]);
+		openai_sampling_add_end(&a->p, a->s, a->s->format.ends[i]);
 	TRY(field_bool(&a->show_reasoning, a->body, "include_reasoning", no));
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	a->role = a->s->o->response_role;
+	return OK;
+}
+
+static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+{
 	answer_set_prompts(a, 1);
-	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, a->body, no));
+	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
 	set_echo(a);
 	a->split = true;
 	a->prompts[0].thinking = chat_prompt_opens_thinking(&a->s->format, a->s->tok, a->prompts[0].ids.data,
@@ -351,16 +356,17 @@ static enum status parse(struct answer *a, struct refusal *no)
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
 }
 
-static const struct answer_form form = {
+const struct answer_form openai_chat_form = {
 	.id_prefix = "chatcmpl-",
 	.object = "chat.completion",
 	.chunk_object = "chat.completion.chunk",
 	.chunk = chunk,
 	.whole = whole,
 	.parse = parse,
+	.prompts = prompts,
 };
 
 void handle_chat(struct call *c)
 {
-	answer_begin(c, &form);
+	answer_begin(c, &openai_chat_form);
 }

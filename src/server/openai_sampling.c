@@ -412,16 +412,18 @@ void openai_sampling_deinit(struct openai_sampling *p)
 	*p = (struct openai_sampling){ 0 };
 }
 
-void openai_sampling_forbid(struct openai_sampling *p, int32_t id)
+void openai_sampling_forbid(struct openai_sampling *p, const struct serving *s, int32_t id)
 {
+	if ((uint32_t)id >= s->vocab)
+		return;
 	token_buf_push(&p->bad_ids, id);
 	p->bad_lengths[p->rules.n_bad++] = 1;
 	p->rules.bad_ids = p->bad_ids.data;
 }
 
-void openai_sampling_add_end(struct openai_sampling *p, int32_t id)
+void openai_sampling_add_end(struct openai_sampling *p, const struct serving *s, int32_t id)
 {
-	if (p->n_eos == 0) /* ignore_eos */
+	if (p->n_eos == 0 || (uint32_t)id >= s->vocab) /* ignore_eos */
 		return;
 	memmove(p->stop_ids + p->n_eos + 1, p->stop_ids + p->n_eos,
 		(p->rules.n_stop_ids - p->n_eos) * sizeof(*p->stop_ids));

@@ -50,9 +50,9 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 void openai_sampling_deinit(struct openai_sampling *p);
 
 /* For chat, after the parse: an id that is never generated, at most two of them; one that ends the answer as
- * EOS does, at most CHAT_MAX_ENDS; thinking_token_budget of an answer that begins with reasoning. */
-void openai_sampling_forbid(struct openai_sampling *p, int32_t id);
-void openai_sampling_add_end(struct openai_sampling *p, int32_t id);
+ * EOS does, at most CHAT_MAX_ENDS (the model may have less tokens than its tokenizer); thinking_token_budget of an answer that begins with reasoning. */
+void openai_sampling_forbid(struct openai_sampling *p, const struct serving *s, int32_t id);
+void openai_sampling_add_end(struct openai_sampling *p, const struct serving *s, int32_t id);
 void openai_sampling_limit_thinking(struct openai_sampling *p, const struct chat_format *f, bool thinking);
 
 /* Refuses a text that exceeds the context even if every token were the longest: a check before the work of

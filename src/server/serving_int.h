@@ -16,6 +16,7 @@
 #define SERVING_MAX_CHOICES 4096
 
 struct answer;
+struct worker;
 
 struct serving {
 	const struct serving_options *o;
@@ -27,7 +28,8 @@ struct serving {
 	struct http_timer *stats; /* the periodic log line */
 	struct engine *engine;
 	const struct tokenizer *tok;
-	struct tokenizer_scratch *scratch;
+	struct tokenizer_scratch *scratch; /* of the loop's thread */
+	struct worker *worker;             /* has its own */
 	struct chat_format format; /* how the model writes reasoning and calls */
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */

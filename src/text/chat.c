@@ -6,6 +6,7 @@
  */
 #include "text/chat.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct chat_template {
 	struct jinja_template *jinja;
 	struct jinja_template *with_tools; /* shows tools to the model; NULL: jinja does, or nobody */
 	char *source;			   /* owned */
+	char what[100]; /* as long as in messages of the template language */
 };
 
 /*
@@ -93,15 +95,23 @@ enum status chat_template_compile(
 	struct chat_template *t;
 	enum status st;
 
+	if (!source[strspn(source, " \t\r\n")])
+		return error_set(err, E_FORMAT, "%.100s: the chat template is empty", what);
 	TRY(jinja_compile(&jinja, source, strlen(source), what, err));
 	t = mem_alloc(sizeof(*t));
 	*t = (struct chat_template){.jinja = jinja, .source = mem_strdup(source)};
+	snprintf(t->what, sizeof(t->what), "%s", what);
 	st = compile_with_tools(t, source, what, err);
 	if (st != OK)
 		chat_template_destroy(t);
 	else
 		*out = t;
 	return st;
+}
+
+const char *chat_template_name(const struct chat_template *t)
+{
+	return t->what;
 }
 
 void chat_template_destroy(struct chat_template *t)

@@ -28,7 +28,7 @@
 
 struct chat_template;
 
-/* `source` is NUL-terminated; `what` names it in messages. */
+/* `source` is NUL-terminated and more than white space; `what` names it in messages. */
 enum status chat_template_compile(
 	struct chat_template **out, const char *source, const char *what, struct error *err);
 void chat_template_destroy(struct chat_template *t);
@@ -36,6 +36,8 @@ void chat_template_destroy(struct chat_template *t);
 bool chat_template_mentions(const struct chat_template *t, const char *word);
 /* Whether a conversation's tools reach the model. */
 bool chat_template_shows_tools(const struct chat_template *t);
+/* What messages about it begin with. */
+const char *chat_template_name(const struct chat_template *t);
 
 struct chat_input {
 	json_t *messages; /* array of OpenAI chat messages, borrowed, unchanged */
