@@ -122,13 +122,9 @@ static void answer_refuse(struct answer *a, const struct refusal *no)
 /* After the start: as the answer if nothing was sent, otherwise as an event of the stream. */
 static void answer_fail(struct answer *a, const struct refusal *no)
 {
-	struct buf body = { 0 };
-
 	if (a->call->streaming) {
-		refusal_put(&body, no);
-		call_stream_event(a->call, &body);
+		call_stream_error(a->call, no);
 		call_stream_end(a->call);
-		buf_deinit(&body);
 	} else {
 		call_refuse(a->call, no);
 	}
@@ -294,9 +290,15 @@ void answer_send(struct answer *a, const struct buf *json)
 	a->written_ns = clock_ns();
 }
 
+void answer_send_named(struct answer *a, const char *event, const struct buf *json)
+{
+	call_stream_named(a->call, event, json);
+	a->written_ns = clock_ns();
+}
+
 static void finish_stream(struct answer *a)
 {
-	if (a->p.include_usage) {
+	if (a->p.include_usage && a->form->chunk_object) {
 		buf_reset(&a->event);
 		buf_putc(&a->event, '{');
 		answer_put_head(&a->event, a, a->form->chunk_object);

@@ -60,6 +60,8 @@ struct choice {
 	struct buf reasoning; /* the same */
 	struct choice_call *calls; /* [n_calls] owned: all of them */
 	size_t n_calls, call_cap;
+	size_t n_blocks;      /* Anthropic, stream: begun */
+	const char *block;    /* kind of the last one while it is open; otherwise NULL */
 	size_t text_offset;   /* of the next token, in code points */
 	const char *finish;   /* NULL until done */
 	enum stop_kind stop_kind;
@@ -68,7 +70,8 @@ struct choice {
 };
 
 struct answer_form {
-	const char *id_prefix, *object, *chunk_object;
+	const char *id_prefix, *call_prefix;
+	const char *object, *chunk_object; /* chunk_object NULL: streams have no chunk of usage */
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
@@ -124,6 +127,7 @@ void answer_free(struct answer *a);
 /* While parsing: zeroed prompts. */
 void answer_set_prompts(struct answer *a, uint32_t n);
 void answer_send(struct answer *a, const struct buf *json);
+void answer_send_named(struct answer *a, const char *event, const struct buf *json);
 /* "id":...,"object":...,"created":...,"model":... of an answer or a chunk. */
 void answer_put_head(struct buf *out, const struct answer *a, const char *object);
 /* Of all choices, or of one alone. */

@@ -61,6 +61,21 @@ static void finish(struct choice *c, const char *reason)
 	c->done = true;
 }
 
+static bool has_news(const struct choice_call *call)
+{
+	return !call->announced || call->arguments.len > call->arguments_sent;
+}
+
+/* Those before the last one that was announced have none. */
+size_t choice_calls_from(const struct choice *c)
+{
+	size_t i = c->n_calls;
+
+	while (i > 0 && !c->calls[i - 1].announced)
+		i--;
+	return i > 0 && has_news(&c->calls[i - 1]) ? i - 1 : i;
+}
+
 /* Bytes of `held` from `from` on are new: looks for stop strings, then lets go what cannot be one. */
 static void follow(struct choice *c, size_t from)
 {
@@ -117,7 +132,7 @@ static void begin_call(struct choice *c, const struct chat_event *e)
 	if (e->id && e->id_len < sizeof(call->id)) {
 		memcpy(call->id, e->id, e->id_len);
 	} else {
-		strcpy(call->id, "chatcmpl-tool-");
+		strcpy(call->id, c->a->form->call_prefix);
 		call_random_id(call->id + strlen(call->id));
 	}
 	buf_append(&call->name, e->text, e->len);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "server/answer.h"
 #include "server/chat_prompt.h"
+#include "server/choice.h"
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_logprobs.h"
@@ -75,21 +76,6 @@ static void first_chunk(struct choice *c)
 	end_chunk(out, c, c->a->p.return_ids);
 }
 
-static bool has_news(const struct choice_call *call)
-{
-	return !call->announced || call->arguments.len > call->arguments_sent;
-}
-
-/* Calls before the last one that was announced have no news. */
-static size_t first_call(const struct choice *c)
-{
-	size_t i = c->n_calls;
-
-	while (i > 0 && !c->calls[i - 1].announced)
-		i--;
-	return i > 0 && has_news(&c->calls[i - 1]) ? i - 1 : i;
-}
-
 static void put_call(struct buf *out, const struct choice_call *call, size_t from)
 {
 	buf_puts(out, "\"function\":{");
@@ -113,7 +99,7 @@ static void put_call_head(struct buf *out, const struct choice_call *call)
 static void put_call_deltas(struct buf *out, struct choice *c)
 {
 	buf_puts(out, "\"tool_calls\":[");
-	for (size_t i = first_call(c), first = i; i < c->n_calls; i++) {
+	for (size_t i = choice_calls_from(c), first = i; i < c->n_calls; i++) {
 		struct choice_call *call = &c->calls[i];
 
 		buf_printf(out, "%s{\"index\":%zu,", i > first ? "," : "", i);
@@ -135,7 +121,7 @@ static bool is_reasoning(const struct choice *c)
 
 static void put_delta(struct buf *out, struct choice *c)
 {
-	bool reasoning = c->reasoning.len && c->a->show_reasoning, calls = first_call(c) < c->n_calls;
+	bool reasoning = c->reasoning.len && c->a->show_reasoning, calls = choice_calls_from(c) < c->n_calls;
 	bool content = c->text.len || (!reasoning && !is_reasoning(c) && c->n_calls == 0);
 
 	if (reasoning)
@@ -155,7 +141,7 @@ static bool is_silent(const struct choice *c)
 {
 	bool reasoning = c->parse.state == CHAT_IN_REASONING;
 
-	if (c->done || c->text.len || (c->reasoning.len && c->a->show_reasoning) || first_call(c) < c->n_calls)
+	if (c->done || c->text.len || (c->reasoning.len && c->a->show_reasoning) || choice_calls_from(c) < c->n_calls)
 		return false;
 	return (reasoning && !c->a->show_reasoning) || (!reasoning && c->parse.state != CHAT_IN_CONTENT);
 }
@@ -358,6 +344,7 @@ static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, 
 
 const struct answer_form openai_chat_form = {
 	.id_prefix = "chatcmpl-",
+	.call_prefix = "chatcmpl-tool-",
 	.object = "chat.completion",
 	.chunk_object = "chat.completion.chunk",
 	.chunk = chunk,

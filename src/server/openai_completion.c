@@ -241,6 +241,7 @@ static enum status parse(struct answer *a, struct refusal *no)
 
 const struct answer_form openai_completion_form = {
 	.id_prefix = "cmpl-",
+	.call_prefix = "",
 	.object = "text_completion",
 	.chunk_object = "text_completion",
 	.chunk = chunk,
