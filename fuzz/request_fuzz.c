@@ -2,7 +2,7 @@
  * Any bytes as the body of a request for a chat or a completion, without an engine: refused with an error
  * object that is valid JSON and names no more than it may, or prompts and sampling that an engine can take.
  *
- * The first byte chooses: c a chat, p a completion; C a chat that may bring its own template; anything else
+ * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API; C a chat that may bring its own template; anything else
  * is one of these too, and belongs to the body.
  */
 #include <stdint.h>
@@ -103,7 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct http_header header = { "Content-Type", "application/json" };
 	struct http_request r = { .headers = &header, .n_headers = 1 };
 	struct call call = { .s = &serving, .r = &r };
-	bool chat = size && (data[0] & 1);
+	const struct answer_form *form = size && data[0] == 'm' ? &anthropic_form :
+		size && (data[0] & 1) ? &openai_chat_form : &openai_completion_form;
 	struct refusal no;
 	struct answer *a;
 	json_t *body;
@@ -111,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!serving.o)
 		open_serving();
 	options.trust_request_chat_template = size && data[0] == 'C';
-	if (size && strchr("cpC", data[0])) {
+	if (size && strchr("cpmC", data[0])) {
 		data++;
 		size--;
 	}
@@ -119,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_refusal(&no);
 		return 0;
 	}
-	a = answer_create(&call, chat ? &openai_chat_form : &openai_completion_form, body);
+	a = answer_create(&call, form, body);
 	if (a->form->parse(a, &no) == OK && a->form->prompts(a, serving.scratch, &no) == OK)
 		check_answer(a);
 	else

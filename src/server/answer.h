@@ -116,7 +116,7 @@ void answer_tick(struct serving *s);
 /* Frees what is left once the engine is gone. */
 void answer_free_all(struct serving *s);
 
-extern const struct answer_form openai_chat_form, openai_completion_form;
+extern const struct answer_form openai_chat_form, openai_completion_form, anthropic_form;
 
 /* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
 struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);

@@ -249,7 +249,7 @@ static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, 
 	return openai_chat_form.prompts(a, scratch, no);
 }
 
-static const struct answer_form form = {
+const struct answer_form anthropic_form = {
 	.id_prefix = "msg_",
 	.call_prefix = "toolu_",
 	.chunk = chunk,
@@ -260,5 +260,5 @@ static const struct answer_form form = {
 
 void handle_messages(struct call *c)
 {
-	answer_begin(c, &form);
+	answer_begin(c, &anthropic_form);
 }

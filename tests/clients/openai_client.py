@@ -71,11 +71,11 @@ class Sync(unittest.TestCase):
         self.assertTrue(self.chat().choices)
 
     def test_several_choices(self):
-        answer = self.chat(n=3, temperature=1, seed=5)
+        answer = self.chat(n=3, temperature=2, seed=5)
         self.assertEqual([c.index for c in answer.choices], [0, 1, 2])
         self.assertGreater(len({c.message.content for c in answer.choices}), 1)
         texts = {}
-        for chunk in self.chat(n=3, temperature=1, seed=5, stream=True):
+        for chunk in self.chat(n=3, temperature=2, seed=5, stream=True):
             for c in chunk.choices:
                 texts[c.index] = texts.get(c.index, "") + (c.delta.content or "")
         self.assertEqual([texts[i] for i in range(3)], [c.message.content for c in answer.choices])
