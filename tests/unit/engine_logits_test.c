@@ -33,9 +33,9 @@ static void test_nothing(void **state)
 	const int32_t ids[] = { 1, 2, 3 };
 	struct logits_rules r = logits_rules_none();
 
-	assert_ptr_equal(logits_apply(work, &r, logits, VOCAB, ids, 2, 3), logits);
+	assert_ptr_equal(logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 3), logits);
 	r.min_tokens = 1; /* reached, and no stop ids */
-	assert_ptr_equal(logits_apply(work, &r, logits, VOCAB, ids, 2, 3), logits);
+	assert_ptr_equal(logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 3), logits);
 }
 
 /* One id's logit by the definition. */
@@ -70,7 +70,7 @@ static void test_penalties(void **state)
 
 		for (uint32_t i = 0; i < n; i++)
 			ids[i] = rand() % (VOCAB / 2);
-		row = logits_apply(work, &r, logits, VOCAB, ids, n_prompt, n);
+		row = logits_apply(work, &r, NULL, logits, VOCAB, ids, n_prompt, n);
 		for (int32_t id = 0; id < VOCAB; id++)
 			assert_true(row[id] == penalized(&r, id, ids, n_prompt, n));
 	}
@@ -90,7 +90,7 @@ static void test_ids(void **state)
 	r.stop_ids = stop;
 	r.n_stop_ids = 2;
 	r.min_tokens = 3;
-	row = logits_apply(work, &r, logits, VOCAB, ids, 3, 5);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 3, 5);
 	for (int32_t id = 0; id < VOCAB; id++) {
 		if (id == 5)
 			assert_true(row[id] == logits[id]);
@@ -99,7 +99,7 @@ static void test_ids(void **state)
 		else /* 3 is allowed, but ends too early */
 			assert_true(isinf(row[id]) && row[id] < 0);
 	}
-	row = logits_apply(work, &r, logits, VOCAB, ids, 2, 5);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 5);
 	assert_true(row[3] == logits[3]);
 }
 
@@ -114,7 +114,7 @@ static void test_bad_words(void **state)
 	r.bad_ids = words;
 	r.bad_lengths = lengths;
 	r.n_bad = 5;
-	row = logits_apply(work, &r, logits, VOCAB, ids, 2, 4);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 4);
 	for (int32_t id = 20; id < 25; id++)
 		assert_int_equal(isinf(row[id]) != 0, id == 20 || id == 22 || id == 23);
 }
