@@ -46,7 +46,8 @@ static void check_head(const struct http_message *m, struct buf *seen)
 	require(lengths + encodings <= 1);
 	require(m->has_length == (lengths == 1) && m->chunked == (encodings == 1));
 	if (m->kind == HTTP_REQUEST) {
-		require(hosts == 1);
+		require(hosts == 1 || (hosts == 0 && m->http10));
+		require(!m->http10 || !(m->chunked || m->expect_continue));
 		require(m->path[0] == '/' || strcmp(m->path, "*") == 0);
 		require_text(m->method);
 		require_text(m->target);

@@ -3,7 +3,7 @@
  *
  * Invariant: an option that is not in the table is an error; nothing is ignored in silence.
  */
-#include "base/opt.h"
+#include "base/opt_int.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -12,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
 
-#define MAX_NAME 64
+#define MAX_NAME OPT_MAX_NAME
 
 int opt_distance(const char *a, const char *b)
 {
@@ -63,8 +62,7 @@ static const struct opt *in_list(const struct opt *list, int *i)
 	return NULL;
 }
 
-/* i-th option of all lists, or NULL. */
-static const struct opt *opt_at(const struct opt_table *t, int i)
+const struct opt *opt_at(const struct opt_table *t, int i)
 {
 	const struct opt *o = in_list(t->opts, &i);
 
@@ -73,7 +71,7 @@ static const struct opt *opt_at(const struct opt_table *t, int i)
 	return o;
 }
 
-static const struct opt *find_name(const struct opt_table *t, const char *name)
+const struct opt *opt_find(const struct opt_table *t, const char *name)
 {
 	const struct opt *o;
 
@@ -99,7 +97,7 @@ static const struct opt *find_prefix(const struct opt_table *t, const char *name
 	return found;
 }
 
-static enum status unknown(const struct opt_table *t, const char *name, struct error *err)
+enum status opt_unknown(const struct opt_table *t, const char *name, struct error *err)
 {
 	const struct opt *o, *best = NULL;
 	int best_distance = opt_near(name);
@@ -209,18 +207,21 @@ static enum status parse_list(struct opt_sizes *list, const struct opt *o, const
 static enum status add_string(struct opt_strings *list, const struct opt *o, const char *text,
 	struct error *err)
 {
+	if (list->preset)
+		list->n = 0;
+	list->preset = false;
 	if (list->n == OPT_MAX_STRINGS)
 		return error_set(err, E_INVAL, "--%s: more than %d values", o->name, OPT_MAX_STRINGS);
 	list->v[list->n++] = text;
 	return OK;
 }
 
-static bool is_switch(const struct opt *o)
+bool opt_is_switch(const struct opt *o)
 {
 	return o->type == OPT_SWITCH || o->type == OPT_TRISTATE;
 }
 
-static void set_switch(const struct opt *o, void *values, bool on)
+void opt_set_switch(const struct opt *o, void *values, bool on)
 {
 	void *at = (char *)values + o->offset;
 
@@ -230,7 +231,7 @@ static void set_switch(const struct opt *o, void *values, bool on)
 		*(int *)at = on;
 }
 
-static enum status store(const struct opt *o, const char *text, void *values, struct error *err)
+enum status opt_store(const struct opt *o, const char *text, void *values, struct error *err)
 {
 	void *at = (char *)values + o->offset;
 	double v;
@@ -255,6 +256,8 @@ static enum status store(const struct opt *o, const char *text, void *values, st
 		*(const char **)at = text;
 		return OK;
 	case OPT_STRING:
+	case OPT_JSON:
+	case OPT_FILE:
 		*(const char **)at = text;
 		return OK;
 	case OPT_SIZES:
@@ -293,16 +296,29 @@ static enum status take_value(struct cursor *c, const struct opt *o, const char 
 	if (o->type == OPT_SIZES)
 		((struct opt_sizes *)(void *)((char *)values + o->offset))->n = 0;
 	if (inline_value)
-		return store(o, inline_value, values, err);
-	if (is_switch(o)) {
-		set_switch(o, values, true);
+		return opt_store(o, inline_value, values, err);
+	if (opt_is_switch(o)) {
+		opt_set_switch(o, values, true);
 		return OK;
 	}
 	if (c->i >= c->argc)
 		return error_set(err, E_INVAL, "--%s: expected a value (%s)", o->name, o->value);
-	TRY(store(o, c->argv[c->i++], values, err));
+	TRY(opt_store(o, c->argv[c->i++], values, err));
 	while (more_values(c, o))
-		TRY(store(o, c->argv[c->i++], values, err));
+		TRY(opt_store(o, c->argv[c->i++], values, err));
+	return OK;
+}
+
+enum status opt_check_refused(const struct opt_table *t, const char *word, struct error *err)
+{
+	for (const struct opt_refused *r = t->refused; r && r->word; r++) {
+		size_t n = strlen(r->word), i = 0;
+
+		while (i < n && r->word[i] == (i > 1 && word[i] == '_' ? '-' : word[i]))
+			i++;
+		if (i == n && (word[i] == 0 || word[i] == '=' || word[i] == '.'))
+			return error_set(err, E_UNSUPPORTED, "%s: not supported: %s", r->word, r->why);
+	}
 	return OK;
 }
 
@@ -319,14 +335,14 @@ static enum status take_long(struct cursor *c, const struct opt_table *t, const 
 	for (size_t i = 0; i < len; i++)
 		name[i] = word[i] == '_' ? '-' : word[i];
 	name[len] = 0;
-	o = find_name(t, name);
+	o = opt_find(t, name);
 	if (!o && strncmp(name, "no-", 3) == 0) {
-		o = find_name(t, name + 3);
-		if (o && is_switch(o)) {
+		o = opt_find(t, name + 3);
+		if (o && opt_is_switch(o)) {
 			if (eq)
 				return error_set(err, E_INVAL, "--%s: found a value '%.40s', expected none", name,
 					eq + 1);
-			set_switch(o, values, false);
+			opt_set_switch(o, values, false);
 			return OK;
 		}
 		o = NULL;
@@ -334,7 +350,7 @@ static enum status take_long(struct cursor *c, const struct opt_table *t, const 
 	if (!o)
 		o = find_prefix(t, name);
 	if (!o)
-		return unknown(t, name, err);
+		return opt_unknown(t, name, err);
 	return take_value(c, o, eq ? eq + 1 : NULL, values, err);
 }
 
@@ -363,103 +379,88 @@ static enum status count_check(const struct opt_table *t, const struct opt_resul
 	return OK;
 }
 
-enum status opt_parse(struct opt_result *out, const struct opt_table *table, int argc, char **argv,
+static enum status parse_words(struct opt_result *r, const struct opt_table *table, int argc, char **argv,
 	void *values, struct error *err)
 {
 	struct cursor c = { argc, argv, 0 };
-	struct opt_result r = { .args = mem_alloc(sizeof(char *) * ((size_t)argc + 1)) };
 	bool only_args = false;
-	enum status st = OK;
 
+	r->n_args = 0;
+	while (c.i < argc) {
+		char *word = argv[c.i++];
+
+		if (only_args || !is_option(word)) {
+			r->args[r->n_args++] = word;
+			continue;
+		}
+		if (strcmp(word, "--") == 0) {
+			only_args = true;
+			continue;
+		}
+		TRY(opt_check_refused(table, word, err));
+		if (word[1] == '-')
+			TRY(take_long(&c, table, word + 2, values, err));
+		else
+			TRY(take_short(&c, table, word, values, err));
+	}
+	return OK;
+}
+
+/* The value of the table's OPT_FILE; NULL: none was given. */
+static const char *file_path(const struct opt_table *t, const void *values)
+{
+	const struct opt *o;
+
+	for (int i = 0; (o = opt_at(t, i)); i++) {
+		if (o->type == OPT_FILE)
+			return *(const char *const *)(const void *)((const char *)values + o->offset);
+	}
+	return NULL;
+}
+
+/* The words twice: for the file's name, and again over what the file says. */
+static enum status parse_all(struct opt_result *r, const struct opt_table *table, int argc, char **argv,
+	void *values, struct error *err)
+{
+	void *preset = mem_alloc(table->values_bytes + 1);
+	const char *path;
+	enum status st;
+
+	memcpy(preset, values, table->values_bytes);
+	TRY_GOTO(out, parse_words(r, table, argc, argv, values, err));
+	path = file_path(table, values);
+	if (path) {
+		BUG_ON(table->values_bytes == 0);
+		memcpy(values, preset, table->values_bytes);
+		TRY_GOTO(out, opt_file_apply(&r->texts, table, path, values, err));
+		TRY_GOTO(out, parse_words(r, table, argc, argv, values, err));
+	}
+	st = count_check(table, r, err);
+out:
+	free(preset);
+	return st;
+}
+
+enum status opt_parse(struct opt_result *out, const struct opt_table *table, int argc, char **argv,
+	void *values, struct error *err)
+{
+	struct opt_result r = { .args = mem_alloc(sizeof(char *) * ((size_t)argc + 1)) };
+
+	arena_init(&r.texts, 0);
 	/* Asking for help wins over any mistake in the rest of the line. */
 	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
 		r.help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
-	while (!r.help && c.i < argc) {
-		char *word = argv[c.i++];
-
-		if (only_args || !is_option(word))
-			r.args[r.n_args++] = word;
-		else if (strcmp(word, "--") == 0)
-			only_args = true;
-		else if (word[1] == '-')
-			TRY_GOTO(fail, take_long(&c, table, word + 2, values, err));
-		else
-			TRY_GOTO(fail, take_short(&c, table, word, values, err));
+	if (!r.help && parse_all(&r, table, argc, argv, values, err) != OK) {
+		opt_result_deinit(&r);
+		return err->code;
 	}
-	if (!r.help)
-		TRY_GOTO(fail, count_check(table, &r, err));
 	*out = r;
 	return OK;
-fail:
-	free(r.args);
-	return st;
 }
 
 void opt_result_deinit(struct opt_result *r)
 {
 	free(r->args);
 	r->args = NULL;
-}
-
-/* Appends words of `text`, wrapped at column 96 and indented by `indent`. */
-static void put_wrapped(struct buf *out, const char *text, size_t indent)
-{
-	size_t column = indent;
-
-	while (*text) {
-		size_t n = strcspn(text, " ");
-
-		if (column > indent && column + 1 + n > 96) {
-			buf_printf(out, "\n%*s", (int)indent, "");
-			column = indent;
-		} else if (column > indent) {
-			buf_putc(out, ' ');
-			column++;
-		}
-		buf_append(out, text, n);
-		column += n;
-		text += n;
-		while (*text == ' ')
-			text++;
-	}
-	buf_putc(out, '\n');
-}
-
-static void put_option(struct buf *out, const struct opt *o)
-{
-	size_t start = out->len;
-	const char *value = o->type == OPT_CHOICE ? o->choices : o->value;
-
-	if (o->letter)
-		buf_printf(out, "  -%c, --", o->letter);
-	else
-		buf_puts(out, "  --");
-	buf_printf(out, "%s%s", is_switch(o) ? "[no-]" : "", o->name);
-	if (!is_switch(o))
-		buf_printf(out, " %s", value ? value : "VALUE");
-	if (out->len - start < 30)
-		buf_printf(out, "%*s", (int)(30 - (out->len - start)), "");
-	else
-		buf_printf(out, "\n%*s", 30, "");
-	put_wrapped(out, o->help, 30);
-}
-
-void opt_help(struct buf *out, const struct opt_table *t)
-{
-	buf_printf(out, "usage: fathom %s [options]%s%s\n\n", t->command, *t->arguments ? " " : "",
-		t->arguments);
-	put_wrapped(out, t->summary, 0);
-	if (t->details) {
-		buf_putc(out, '\n');
-		buf_puts(out, t->details);
-	}
-	buf_puts(out, "\noptions:\n");
-	for (const struct opt *o = t->opts; o && o->name; o++)
-		put_option(out, o);
-	buf_puts(out, "  -h, --help                  Show this text.\n");
-	for (const struct opt_list *l = t->common; l && l->title; l++) {
-		buf_printf(out, "\n%s:\n", l->title);
-		for (const struct opt *o = l->opts; o->name; o++)
-			put_option(out, o);
-	}
+	arena_deinit(&r->texts);
 }

@@ -89,6 +89,9 @@ static enum status set_sampling(struct serving_options *o, struct owned *w, cons
 {
 	bool automatic = strcmp(v->generation_config, "auto") == 0;
 
+	if (!*v->generation_config)
+		return error_set(err, E_INVAL, "--generation-config: found an empty name, expected auto, vllm or a "
+			"directory");
 	if (strcmp(v->generation_config, "vllm") != 0) {
 		o->generation_dir = automatic ? dir : v->generation_config;
 		TRY(load_sampling(w, o->generation_dir, !automatic, err));
@@ -164,6 +167,7 @@ static void set_answers(struct serving_options *o, const struct serve_values *v)
 	o->request_id_headers = v->request_id_headers;
 	o->load_tracking = v->load_tracking;
 	o->tokenizer_info = v->tokenizer_info;
+	o->admin = v->admin;
 	o->log_stats = !v->disable_log_stats;
 	o->log_requests = v->log_requests;
 	o->access_log = !v->disable_access_log;
@@ -176,6 +180,30 @@ static void log_accepted(const struct serve_values *v)
 		if (v->accepted_text[i] || v->accepted_switch[i] >= 0)
 			log_info("server", "--%s changes nothing: %s", serve_accepted[i].name, serve_accepted[i].help);
 	}
+}
+
+#define LINE_BYTES 800
+
+/* As vLLM does, in as many lines as it takes. */
+static void log_changed(const struct serve_values *v, const char *dir)
+{
+	struct serve_values preset = serve_defaults();
+	struct buf line = { 0 }, one = { 0 };
+	int next = 0;
+
+	buf_printf(&line, "'model': '%s'", dir);
+	preset.model = v->model; /* the line begins with it */
+	while (opt_put_changed(&one, &serve_table, &next, &preset, v)) {
+		if (line.len + one.len > LINE_BYTES) {
+			log_info("server", "non-default args: {%s}", line.data);
+			buf_reset(&line);
+		}
+		buf_printf(&line, "%s%s", line.len ? ", " : "", one.data);
+		buf_reset(&one);
+	}
+	log_info("server", "non-default args: {%s}", line.data);
+	buf_deinit(&line);
+	buf_deinit(&one);
 }
 
 /* A model without a chat template can be served for completions. */
@@ -202,6 +230,7 @@ static enum status run(const struct serve_values *v, const char *dir, struct err
 	enum status st;
 
 	TRY_GOTO(out, set_engine(&o.engine, v, err));
+	log_changed(v, dir);
 	log_accepted(v);
 	TRY_GOTO(out, set_listener(&o, v, err));
 	TRY_GOTO(out, take_all_json(&w, v, err));
@@ -221,22 +250,31 @@ out:
 	return st;
 }
 
+static int serve(struct serve_values *v, const char *dir)
+{
+	struct error err;
+
+	if (!dir) {
+		error_set(&err, E_INVAL, "serve: found 0 arguments and no --model, expected MODEL");
+		return cli_usage_error(&err);
+	}
+	/* A key on the command line is seen by everybody who may list processes. */
+	if (v->api_keys.n == 0 && env_get("VLLM_API_KEY"))
+		v->api_keys.v[v->api_keys.n++] = env_get("VLLM_API_KEY");
+	if (env_get("VLLM_SERVER_DEV_MODE") && strcmp(env_get("VLLM_SERVER_DEV_MODE"), "1") == 0)
+		v->admin = true;
+	return run(v, dir, &err) == OK ? CLI_OK : cli_fail(&err);
+}
+
 int cmd_serve(int argc, char **argv)
 {
 	struct serve_values v = serve_defaults();
 	struct opt_result words;
-	struct error err;
-	int rc;
+	int rc = cli_parse(&words, &serve_table, argc, argv, &v);
 
-	if (serve_check_words(argc, argv, &err) != OK)
-		return cli_usage_error(&err);
-	rc = cli_parse(&words, &serve_table, argc, argv, &v);
 	if (rc >= 0)
 		return rc;
-	/* A key on the command line is seen by everybody who may list processes. */
-	if (v.api_keys.n == 0 && env_get("VLLM_API_KEY"))
-		v.api_keys.v[v.api_keys.n++] = env_get("VLLM_API_KEY");
-	rc = run(&v, words.args[0], &err) == OK ? CLI_OK : cli_fail(&err);
+	rc = serve(&v, words.n_args ? words.args[0] : v.model);
 	opt_result_deinit(&words);
 	return rc;
 }

@@ -12,15 +12,19 @@
 #define AT(field) .offset = offsetof(struct serve_values, field)
 #define AT_MACHINE(field) .offset = offsetof(struct serve_values, machine.field)
 #define TEXT(flag, word) .name = flag, .type = OPT_STRING, .value = word
+#define JSON(flag) .name = flag, .type = OPT_JSON, .value = "JSON"
 #define SWITCH(flag) .name = flag, .type = OPT_SWITCH
 
 static const struct opt http_opts[] = {
+	{ TEXT("model", "DIR"), AT(model), .help = "The model, where it is not an argument: in a --config file." },
+	{ .name = "config", .type = OPT_FILE, .value = "FILE", AT(config),
+		.help = "Take options from this YAML file, by their names; the command line wins." },
 	{ TEXT("host", "ADDRESS"), AT(host),
 		.help = "Address to listen on (default: 127.0.0.1; every IPv4 address once there is an --api-key)." },
 	{ .name = "port", .type = OPT_INT, .value = "PORT", .min = 0, .max = 65535, AT(port),
 		.help = "TCP port (default 8000); 0: any free one, named in the log." },
 	{ TEXT("uds", "PATH"), AT(uds), .help = "Listen on a unix socket instead." },
-	{ .name = "api-key", .type = OPT_STRINGS, .value = "KEY...", AT(api_keys),
+	{ .name = "api-key", .type = OPT_STRINGS, .value = "KEY...", AT(api_keys), .secret = true,
 		.help = "Clients must show one of these keys. May be given several times (default: the environment's "
 			"VLLM_API_KEY, or no key)." },
 	{ .name = "api-key-scope", .type = OPT_CHOICE, .choices = "all|v1", AT(api_key_scope),
@@ -33,11 +37,11 @@ static const struct opt http_opts[] = {
 	{ .name = "ssl-cert-reqs", .type = OPT_INT, .value = "N", .min = 0, .max = 2, AT(ssl_cert_reqs),
 		.help = "Certificates of clients: 0 not asked for (default), 1 checked if shown, 2 needed." },
 	{ TEXT("ssl-ciphers", "LIST"), AT(ssl_ciphers), .help = "OpenSSL cipher list for TLS 1.2." },
-	{ TEXT("allowed-origins", "JSON"), AT(allowed_origins),
+	{ JSON("allowed-origins"), AT(allowed_origins),
 		.help = "Web origins that may call, such as '[\"*\"]' (default: none)." },
-	{ TEXT("allowed-methods", "JSON"), AT(allowed_methods),
+	{ JSON("allowed-methods"), AT(allowed_methods),
 		.help = "Methods that they may use (default '[\"*\"]')." },
-	{ TEXT("allowed-headers", "JSON"), AT(allowed_headers),
+	{ JSON("allowed-headers"), AT(allowed_headers),
 		.help = "Headers that they may send (default '[\"*\"]')." },
 	{ SWITCH("allow-credentials"), AT(allow_credentials), .help = "They may send cookies (default: no)." },
 	{ .name = "max-body-size", .type = OPT_SIZE, .value = "BYTES", .min = 1024, .max = 1 << 30,
@@ -59,7 +63,7 @@ static const struct opt model_opts[] = {
 		.help = "Prompt and answer of one request (default: the model's, at most 8192)." },
 	{ TEXT("chat-template", "FILE"), AT(chat_template),
 		.help = "A Jinja chat template instead of the model's own." },
-	{ TEXT("default-chat-template-kwargs", "JSON"), AT(chat_kwargs),
+	{ JSON("default-chat-template-kwargs"), AT(chat_kwargs),
 		.help = "Template variables of every chat, such as '{\"thinking\": true}'." },
 	{ SWITCH("trust-request-chat-template"), AT(trust_request_chat_template),
 		.help = "Requests may bring their own template (default: no)." },
@@ -69,7 +73,7 @@ static const struct opt model_opts[] = {
 	{ TEXT("generation-config", "auto|vllm|DIR"), AT(generation_config),
 		.help = "Where sampling defaults come from: generation_config.json of the model (auto, the "
 			"default) or of a directory; vllm: neutral ones." },
-	{ TEXT("override-generation-config", "JSON"), AT(overrides),
+	{ JSON("override-generation-config"), AT(overrides),
 		.help = "Over these defaults: temperature, top_p, top_k, min_p, repetition_penalty, "
 			"max_new_tokens." },
 	{ .name = "max-logprobs", .type = OPT_INT, .value = "N", .min = 0, .max = SERVING_MAX_LOGPROBS,
@@ -135,6 +139,9 @@ static const struct opt answer_opts[] = {
 	{ SWITCH("enable-server-load-tracking"), AT(load_tracking),
 		.help = "/load counts requests in flight (default: no)." },
 	{ SWITCH("enable-tokenizer-info-endpoint"), AT(tokenizer_info), .help = "/tokenizer_info (default: no)." },
+	{ SWITCH("enable-admin-endpoints"), AT(admin),
+		.help = "POST /reset_prefix_cache, under a key where there are keys (default: no; the environment's "
+			"VLLM_SERVER_DEV_MODE=1 turns it on)." },
 	{ .name = "log-level", .type = OPT_CHOICE, .choices = LOG_LEVEL_CHOICES, AT_MACHINE(log_level),
 		.help = "What to report on stderr (default info)." },
 	{ SWITCH("enable-log-requests"), AT(log_requests), .help = "A line for each request (default: no)." },
@@ -156,7 +163,7 @@ static const struct opt answer_opts[] = {
 const struct opt serve_accepted[] = {
 	ACCEPT_SWITCH(0, "trust-remote-code", "Nothing in a model directory is ever executed."),
 	ACCEPT_SWITCH(1, "enforce-eager", "There are no graphs to capture."),
-	ACCEPT_TEXT(2, "compilation-config", "JSON", "Nothing is compiled at start."),
+	{ JSON("compilation-config"), AT(accepted_text[2]), .help = "Nothing is compiled at start." },
 	ACCEPT_CHOICE(3, "dtype", "auto|bfloat16", "Products take BF16 inputs; what is stored, the checkpoint says."),
 	ACCEPT_TEXT(4, "quantization", "NAME", "The checkpoint says how it is quantized."),
 	ACCEPT_CHOICE(5, "load-format", "auto|safetensors", "Weights are read from safetensors."),
@@ -189,6 +196,38 @@ static const struct opt_list lists[] = {
 	{ 0 },
 };
 
+/* Words of vLLM that fathom cannot honour, by name and reason. */
+static const struct opt_refused refused[] = {
+	{ "-tp", "spell it --tensor-parallel-size" },
+	{ "-pp", "spell it --pipeline-parallel-size" },
+	{ "-dp", "spell it --data-parallel-size" },
+	{ "--tokenizer", "the tokenizer is the model's" },
+	{ "--speculative-config", "speculative decoding is not served yet" },
+	{ "--kv-transfer-config", "prefill and decode on different servers are not supported yet" },
+	{ "--headless", "several hosts are not supported yet" },
+	{ "--data-parallel-address", "several hosts are not supported yet" },
+	{ "--data-parallel-rpc-port", "several hosts are not supported yet" },
+	{ "--data-parallel-size-local", "several processes are not supported yet" },
+	{ "--data-parallel-start-rank", "several hosts are not supported yet" },
+	{ "--data-parallel-rank", "several hosts are not supported yet" },
+	{ "--additional-config", "it holds settings of vllm-ascend that have no meaning here" },
+	{ "--enable-auto-tool-choice", "tool calls are not parsed yet" },
+	{ "--tool-call-parser", "tool calls are not parsed yet" },
+	{ "--structured-outputs-config", "there is one backend, and requests choose its options" },
+	{ "--guided-decoding-backend", "there is one backend" },
+	{ "--enable-lora", "LoRA is not supported" },
+	{ "--lora-modules", "LoRA is not supported" },
+	{ "--num-gpu-blocks-override", "size the cache with --kv-cache-memory-bytes" },
+	{ "--cpu-offload-gb", "weights are in memory already" },
+	{ "--root-path", "let the proxy strip its prefix" },
+	{ "--middleware", "no code is loaded" },
+	{ "--tool-parser-plugin", "no code is loaded" },
+	{ "--enable-ssl-refresh", "restart the server to read new certificates" },
+	{ "--enable-per-request-metrics", "metrics in answers are not supported yet" },
+	{ "--enable-log-outputs", "answers are not logged" },
+	{ 0 },
+};
+
 const struct opt_table serve_table = {
 	.command = "serve",
 	.arguments = "MODEL",
@@ -196,10 +235,12 @@ const struct opt_table serve_table = {
 	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and 200 from\n"
 		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/models,\n"
 		   "/tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a chat page at /.\n",
-	.min_args = 1,
+	.min_args = 0, /* or --model */
 	.max_args = 1,
 	.opts = http_opts,
 	.common = lists,
+	.refused = refused,
+	.values_bytes = sizeof(struct serve_values),
 };
 
 struct serve_values serve_defaults(void)
@@ -228,60 +269,4 @@ struct serve_values serve_defaults(void)
 	for (int i = 0; i < SERVE_MAX_ACCEPTED; i++)
 		v.accepted_switch[i] = -1;
 	return v;
-}
-
-static const struct refused {
-	const char *word, *why;
-} refused[] = {
-	{ "-tp", "spell it --tensor-parallel-size" },
-	{ "-pp", "spell it --pipeline-parallel-size" },
-	{ "-dp", "spell it --data-parallel-size" },
-	{ "--model", "name the model as the argument: fathom serve MODEL" },
-	{ "--tokenizer", "the tokenizer is the model's" },
-	{ "--config", "option files are not read yet" },
-	{ "--speculative-config", "speculative decoding is not served yet" },
-	{ "--kv-transfer-config", "prefill and decode on different servers are not supported yet" },
-	{ "--headless", "several hosts are not supported yet" },
-	{ "--data-parallel-address", "several hosts are not supported yet" },
-	{ "--data-parallel-rpc-port", "several hosts are not supported yet" },
-	{ "--data-parallel-size-local", "several processes are not supported yet" },
-	{ "--data-parallel-start-rank", "several hosts are not supported yet" },
-	{ "--data-parallel-rank", "several hosts are not supported yet" },
-	{ "--additional-config", "it holds settings of vllm-ascend that have no meaning here" },
-	{ "--enable-auto-tool-choice", "tool calls are not parsed yet" },
-	{ "--tool-call-parser", "tool calls are not parsed yet" },
-	{ "--structured-outputs-config", "there is one backend, and requests choose its options" },
-	{ "--guided-decoding-backend", "there is one backend" },
-	{ "--enable-lora", "LoRA is not supported" },
-	{ "--lora-modules", "LoRA is not supported" },
-	{ "--num-gpu-blocks-override", "size the cache with --kv-cache-memory-bytes" },
-	{ "--cpu-offload-gb", "weights are in memory already" },
-	{ "--root-path", "let the proxy strip its prefix" },
-	{ "--middleware", "no code is loaded" },
-	{ "--tool-parser-plugin", "no code is loaded" },
-	{ "--enable-ssl-refresh", "restart the server to read new certificates" },
-	{ "--enable-per-request-metrics", "metrics in answers are not supported yet" },
-	{ "--enable-log-outputs", "answers are not logged" },
-};
-
-/* The word without "=...", its underscores as dashes. */
-static bool is_word(const char *word, const char *name)
-{
-	for (; *name; word++, name++) {
-		if (*name != (*word == '_' ? '-' : *word))
-			return false;
-	}
-	return *word == 0 || *word == '=' || *word == '.';
-}
-
-enum status serve_check_words(int argc, char **argv, struct error *err)
-{
-	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-		for (size_t k = 0; k < sizeof(refused) / sizeof(*refused); k++) {
-			if (is_word(argv[i], refused[k].word))
-				return error_set(err, E_UNSUPPORTED, "%s: not supported: %s", refused[k].word,
-					refused[k].why);
-		}
-	}
-	return OK;
 }

@@ -2,7 +2,6 @@
 #ifndef CLI_SERVE_OPTIONS_H
 #define CLI_SERVE_OPTIONS_H
 
-#include "base/error.h"
 #include "base/opt.h"
 #include "cli/machine.h"
 
@@ -11,6 +10,7 @@
 struct serve_values {
 	struct machine_values machine; /* first: see cli/machine.h */
 
+	const char *model, *config;
 	const char *host, *uds;
 	int64_t port;
 	struct opt_strings api_keys;
@@ -42,7 +42,7 @@ struct serve_values {
 	int64_t cache_bytes;
 
 	bool tokens_as_ids, force_include_usage, prompt_tokens_details;
-	bool request_id_headers, load_tracking, tokenizer_info;
+	bool request_id_headers, load_tracking, tokenizer_info, admin;
 	bool log_requests, disable_log_stats, disable_access_log;
 	const char *quiet_endpoints;
 
@@ -57,8 +57,5 @@ extern const struct opt_table serve_table;
 
 /* Flags of vLLM that change nothing here: `help` says why. */
 extern const struct opt serve_accepted[];
-
-/* Refuses words of vLLM that fathom cannot honour, by name and reason. */
-enum status serve_check_words(int argc, char **argv, struct error *err);
 
 #endif

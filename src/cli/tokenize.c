@@ -89,6 +89,22 @@ static enum status text_line(json_t **out, json_t *line, const char *what, const
 	return st;
 }
 
+static enum status check_keys(json_t *line, const char *what, const char *const *known, struct error *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(line, key, value) {
+		size_t i = 0;
+
+		while (known[i] && strcmp(known[i], key) != 0)
+			i++;
+		if (!known[i])
+			return error_set(err, E_FORMAT, "%s: unknown key '%.40s' beside %s", what, key, known[0]);
+	}
+	return OK;
+}
+
 /* A key that may be absent or null. */
 static enum status optional(json_t **out, json_t *line, const char *what, const char *key,
 	json_type type, struct error *err)
@@ -135,12 +151,16 @@ static enum status chat_line(json_t **out, json_t *line, const char *what, const
 static enum status answer_line(struct buf *out, json_t *line, const char *what, const struct values *v,
 	struct prompter *p, struct error *err)
 {
+	static const char *const text_keys[] = { "text", NULL };
+	static const char *const chat_keys[] = { "messages", "tools", "add_generation_prompt", "thinking",
+		"continue_final_message", "chat_template_kwargs", NULL };
 	bool text = json_object_get(line, "text"), chat = json_object_get(line, "messages");
 	json_t *answer = NULL;
 
 	if (text == chat)
 		return error_set(err, E_FORMAT, "%s: found %s, expected one of text and messages", what,
 			text ? "both" : "neither text nor messages");
+	TRY(check_keys(line, what, text ? text_keys : chat_keys, err));
 	if (text)
 		TRY(text_line(&answer, line, what, v, p, err));
 	else

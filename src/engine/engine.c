@@ -122,10 +122,11 @@ uint64_t engine_cache_tokens(const struct engine *e)
 struct engine_stats engine_get_stats(const struct engine *e)
 {
 	uint64_t v[STAT_COUNT];
+	struct engine_stats stats;
 
 	for (int i = 0; i < STAT_COUNT; i++)
 		v[i] = atomic_load_explicit(&e->stats[i], memory_order_relaxed);
-	return (struct engine_stats){
+	stats = (struct engine_stats){
 		.steps = v[STAT_STEPS],
 		.running = v[STAT_RUNNING],
 		.waiting = v[STAT_WAITING],
@@ -136,11 +137,14 @@ struct engine_stats engine_get_stats(const struct engine *e)
 		.prefix_hit_tokens = v[STAT_HIT],
 		.blocks = v[STAT_BLOCKS],
 		.blocks_free = v[STAT_FREE],
+		.step_tokens = v[STAT_STEP_TOKENS],
 		.step_ns = v[STAT_STEP_NS],
 		.forward_ns = v[STAT_FORWARD_NS],
 		.last_step_ns = v[STAT_LAST_NS],
 		.has_work = v[STAT_WORK],
 	};
+	memcpy(stats.step_sizes, v + STAT_STEP_SIZES, sizeof(stats.step_sizes));
+	return stats;
 }
 
 /* ---- the engine's thread ---- */

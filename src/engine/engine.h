@@ -78,6 +78,7 @@ const int32_t *engine_job_ids(const struct engine_job *job);  /* [engine_job_tok
 enum engine_finish engine_job_finish(const struct engine_job *job);
 /* Of a finished job, or with the first token. */
 uint32_t engine_job_cached(const struct engine_job *job);     /* prompt tokens found in the prefix cache */
+uint32_t engine_job_preemptions(const struct engine_job *job);
 struct engine_job_times engine_job_get_times(const struct engine_job *job);
 const struct error *engine_job_error(const struct engine_job *job);
 /* Of generated token i, or of prompt token i >= 1 once there is a generated one. */
@@ -122,6 +123,9 @@ struct engine_job *engine_next(struct engine *e);
 /* Forgets the prefix cache at the next step. */
 void engine_reset_prefix_cache(struct engine *e);
 
+/* Steps by their tokens: at most 1, 8, 16, 32 and so on to 16384, and more than that. */
+#define ENGINE_STEP_BUCKETS 14
+
 /* Counters since the start and gauges of now, as of the last step. */
 struct engine_stats {
 	uint64_t steps;
@@ -130,6 +134,8 @@ struct engine_stats {
 	uint64_t prompt_tokens, generated_tokens;
 	uint64_t prefix_query_tokens, prefix_hit_tokens;
 	uint64_t blocks, blocks_free;
+	uint64_t step_sizes[ENGINE_STEP_BUCKETS]; /* steps in each bucket alone */
+	uint64_t step_tokens; /* of all steps: computed for prompts and sampled for answers */
 	uint64_t step_ns;    /* spent in steps */
 	uint64_t forward_ns; /* of them in the model */
 	uint64_t last_step_ns; /* clock_ns() when the last step ended, or the thread woke */

@@ -27,7 +27,7 @@ struct engine_job {
 	_Atomic uint32_t n_tokens;
 	_Atomic uint32_t state;
 	enum engine_finish finish;
-	uint32_t n_cached;
+	uint32_t n_cached, n_preemptions;
 	struct engine_job_times times;
 	struct error error;
 
@@ -74,7 +74,9 @@ enum {
 	STAT_FORWARD_NS,
 	STAT_LAST_NS,
 	STAT_WORK,
-	STAT_COUNT,
+	STAT_STEP_TOKENS,
+	STAT_STEP_SIZES,
+	STAT_COUNT = STAT_STEP_SIZES + ENGINE_STEP_BUCKETS,
 };
 
 struct engine {

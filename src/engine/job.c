@@ -158,6 +158,11 @@ uint32_t engine_job_cached(const struct engine_job *job)
 	return job->n_cached;
 }
 
+uint32_t engine_job_preemptions(const struct engine_job *job)
+{
+	return job->n_preemptions;
+}
+
 struct engine_job_times engine_job_get_times(const struct engine_job *job)
 {
 	struct engine_job_times t = { .submitted = job->times.submitted };

@@ -166,6 +166,7 @@ static void tell_all(struct choice *c)
 
 		if (c->slices[i].n_samples && job->error.code == OK) {
 			job->n_cached = info.n_cached;
+			job->n_preemptions = info.n_preemptions;
 			job_append(job, e->chosen[i]);
 		}
 		if (info.state == SCHED_FINISHED) {
@@ -214,6 +215,20 @@ static void add_stat(struct engine *e, int stat, uint64_t n)
 	engine_stat_set(e, stat, atomic_load_explicit(&e->stats[stat], memory_order_relaxed) + n);
 }
 
+static void count_step(const struct choice *c)
+{
+	uint64_t n = 0;
+	int bucket = 0;
+
+	for (uint32_t i = 0; i < c->n_slices; i++)
+		n += c->slices[i].n_tokens;
+	while (bucket < ENGINE_STEP_BUCKETS - 1 && n > (bucket ? 4ull << bucket : 1))
+		bucket++;
+	add_stat(c->e, STAT_STEPS, 1);
+	add_stat(c->e, STAT_STEP_TOKENS, n);
+	add_stat(c->e, STAT_STEP_SIZES + bucket, 1);
+}
+
 bool engine_step(struct engine *e)
 {
 	uint64_t begin = clock_ns(), forward;
@@ -227,6 +242,7 @@ bool engine_step(struct engine *e)
 	c.slices = sched_slices(e->sched);
 	c.n_outputs = e->rt.batch->n_outputs;
 	note_first(&c, (double)begin * 1e-9);
+	count_step(&c);
 	forward = clock_ns();
 	st = model_forward(e->rt.model, e->rt.batch, &c.out, &err);
 	forward = clock_ns() - forward;
@@ -238,7 +254,6 @@ bool engine_step(struct engine *e)
 	} else {
 		fail_all(&c, &err);
 	}
-	add_stat(e, STAT_STEPS, 1);
 	add_stat(e, STAT_FORWARD_NS, forward);
 	add_stat(e, STAT_STEP_NS, clock_ns() - begin);
 	return true;

@@ -27,6 +27,17 @@ static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 /* --- time
  * -------------------------------------------------------------------------------------------- */
 
+/* Of a body: the next byte must come, and all so far must not have come too slowly. */
+static uint64_t body_due(const struct http_conn *c)
+{
+	const struct http_limits *l = &c->server->config.limits;
+	uint64_t silent = c->since_ns + l->body_ms * MS, slow = silent;
+
+	if (l->body_rate)
+		slow = c->body_ns + l->body_ms * MS + c->exchange->body_len * 1000 / l->body_rate * MS;
+	return slow < silent ? slow : silent;
+}
+
 /* When something must have happened; 0: there is no hurry. */
 static uint64_t due(const struct http_conn *c)
 {
@@ -40,7 +51,7 @@ static uint64_t due(const struct http_conn *c)
 	case CONN_HEAD:
 		return c->since_ns + l->head_ms * MS;
 	case CONN_BODY:
-		return c->since_ns + l->body_ms * MS;
+		return body_due(c);
 	case CONN_LINGER:
 		return c->since_ns + LINGER_MS * MS;
 	default:
@@ -217,6 +228,7 @@ static void on_head(struct http_conn *c)
 		refuse(c, 413, "the body is too long");
 		return;
 	}
+	c->body_ns = clock_ns();
 	enter(c, CONN_BODY);
 	if (m->expect_continue && body && c->in_done == c->in.len)
 		http_io_write(&c->io, continue_line, sizeof(continue_line) - 1);
@@ -254,6 +266,7 @@ static void dispatch(struct http_conn *c)
 	e->public.body_bytes = e->body_len;
 	e->public.peer = e->peer;
 	e->public.tls = c->io.tls != NULL;
+	e->public.http10 = m->http10;
 	e->public.listener = c->tag;
 	e->head_method = strcmp(m->method, "HEAD") == 0;
 	e->dispatched = true;
@@ -270,6 +283,7 @@ static struct http_exchange *new_exchange(struct http_conn *c)
 	e->conn = c;
 	memcpy(e->peer, c->peer, sizeof(e->peer));
 	http_message_init(&e->message, HTTP_REQUEST, &c->server->config.limits.head);
+	e->message.max_body_bytes = c->server->config.limits.body_bytes;
 	return e;
 }
 

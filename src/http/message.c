@@ -163,8 +163,9 @@ static bool parse_request_line(struct http_message *m, char *line, size_t len)
 		return refuse(m, 400, "the method is not a token");
 	if (!is_version(version))
 		return refuse(m, 400, "the request line does not end with an HTTP version");
-	if (strcmp(version, "HTTP/1.1") != 0)
-		return refuse(m, 505, "only HTTP/1.1 is spoken here");
+	m->http10 = strcmp(version, "HTTP/1.0") == 0;
+	if (!m->http10 && strcmp(version, "HTTP/1.1") != 0)
+		return refuse(m, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
 	if (!*target)
 		return refuse(m, 400, "the request target is empty");
 	if (*target == '*' && strcmp(line, "OPTIONS") != 0)
@@ -242,6 +243,7 @@ static bool note_field(struct http_message *m, const char *name, const char *val
 		return note_encoding(m, value);
 	if (strcasecmp(name, "Connection") == 0) {
 		m->close |= http_list_has(value, "close");
+		m->keep |= http_list_has(value, "keep-alive");
 		return true;
 	}
 	if (m->kind != HTTP_REQUEST)
@@ -284,7 +286,7 @@ static bool same_host(const struct http_message *m)
 	const char *authority = strstr(m->target, "://");
 	size_t len;
 
-	if (m->target[0] == '/' || m->target[0] == '*' || !authority)
+	if (m->target[0] == '/' || m->target[0] == '*' || !authority || !host)
 		return true;
 	authority += 3;
 	len = strcspn(authority, "/");
@@ -308,8 +310,12 @@ static bool end_head(struct http_message *m)
 		m->target = m->method + strlen(m->method) + 1;
 		m->path = m->decoded.data;
 		m->query = m->decoded.data + m->query_begin;
-		if (!m->has_host)
+		if (!m->has_host && !m->http10)
 			return refuse(m, 400, "no Host");
+		if (m->http10 && m->chunked)
+			return refuse(m, 400, "Transfer-Encoding in HTTP/1.0");
+		m->close |= m->http10 && !m->keep;
+		m->expect_continue &= !m->http10;
 		if (!same_host(m))
 			return refuse(m, 400, "Host and the request target differ");
 	} else {
@@ -367,6 +373,10 @@ static bool chunk_size_line(struct http_message *m)
 	if (!http_is_field_value(m->line.data, len) ||
 		!http_parse_hex(m->line.data, digits, &m->left))
 		return refuse(m, 400, "a chunk has no valid size");
+	if (m->max_body_bytes && m->left > m->max_body_bytes - m->chunked_bytes)
+		return refuse(m, 413, "the body is too long");
+	if (m->max_body_bytes)
+		m->chunked_bytes += m->left;
 	m->state = m->left ? CHUNK_DATA : TRAILER;
 	buf_reset(&m->line);
 	return true;

@@ -1,5 +1,5 @@
 /*
- * One HTTP/1.1 message, parsed as its bytes come: requests for the server, responses for the
+ * One HTTP/1 message, parsed as its bytes come: requests for the server, responses for the
  * client.
  *
  *   http_message_init(&m, HTTP_REQUEST, &limits);
@@ -8,8 +8,8 @@
  * Strict, because every leniency is somebody's way to smuggle a request: lines end with CRLF, no
  * bare CR or LF, no NUL or other control character, no folded lines, no space before a colon,
  * exactly one valid Host, at most one Content-Length (digits alone), never beside
- * Transfer-Encoding, which is "chunked" and nothing else. What a parser has seen does not depend on
- * how its bytes were cut.
+ * Transfer-Encoding, which is "chunked" and nothing else. A request of HTTP/1.0 may come without a
+ * Host, and not in chunks. What a parser has seen does not depend on how its bytes were cut.
  */
 #ifndef HTTP_MESSAGE_H
 #define HTTP_MESSAGE_H
@@ -58,6 +58,7 @@ struct http_message {
 	bool until_close; /* response: the body ends with the connection */
 	bool has_length;
 	uint64_t length;
+	bool http10; /* request: of HTTP/1.0, so the answer must not be chunked */
 	bool close; /* the peer wants the connection closed after this message */
 	bool expect_continue;
 
@@ -69,6 +70,8 @@ struct http_message {
 
 	/* Set before the head comes: this response answers HEAD and has no body. */
 	bool no_body;
+	/* Set before the head comes: a chunk that makes the body longer is refused by its size. 0: no limit. */
+	uint64_t max_body_bytes;
 
 	/* The parser's own. */
 	enum http_message_kind kind;
@@ -79,7 +82,8 @@ struct http_message {
 	struct http_header *list;
 	size_t fields_cap, n_fields;
 	size_t line_begin, query_begin, trailer_bytes, n_trailers;
-	uint64_t left;
+	uint64_t left, chunked_bytes;
+	bool keep;
 	bool has_host, has_encoding, started;
 };
 

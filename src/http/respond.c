@@ -1,4 +1,4 @@
-/* Answers: heads, whole bodies, chunks. A request whose peer is gone takes everything and sends
+/* Answers: heads, whole bodies, pieces. A request whose peer is gone takes everything and sends
  * nothing. */
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +64,16 @@ void http_head_put(struct http_server *s, struct buf *out, unsigned status,
 	}
 }
 
+/* The last line of a head, and the empty one behind it. HTTP/1.0 wants to be told that it may go on. */
+static void put_connection(struct buf *out, const struct http_exchange *e)
+{
+	if (e->conn->last)
+		buf_puts(out, "Connection: close\r\n");
+	else if (e->public.http10)
+		buf_puts(out, "Connection: keep-alive\r\n");
+	buf_puts(out, "\r\n");
+}
+
 static void finish(struct http_exchange *e)
 {
 	if (e->conn)
@@ -87,7 +97,7 @@ void http_respond(struct http_request *r, unsigned status, const struct http_hea
 			buf_printf(out, "Content-Length: %zu\r\n", body_bytes);
 		else
 			body_bytes = 0;
-		buf_puts(out, c->last ? "Connection: close\r\n\r\n" : "\r\n");
+		put_connection(out, e);
 		if (e->head_method)
 			body_bytes = 0;
 		if (body_bytes <= TOGETHER_BYTES) {
@@ -115,9 +125,11 @@ void http_stream_begin(struct http_request *r, unsigned status, const struct htt
 		return;
 	out = http_loop_scratch(c->server->loop);
 	http_head_put(c->server, out, status, headers, n_headers);
-	if (status != 204 && status != 304)
+	if (e->public.http10)
+		c->last = true;
+	else if (status != 204 && status != 304)
 		buf_puts(out, "Transfer-Encoding: chunked\r\n");
-	buf_puts(out, c->last ? "Connection: close\r\n\r\n" : "\r\n");
+	put_connection(out, e);
 	http_io_write(&c->io, out->data, out->len);
 	http_conn_watch_writes(c);
 }
@@ -138,9 +150,11 @@ void http_stream_write(struct http_request *r, const void *data, size_t len)
 		return;
 	}
 	out = http_loop_scratch(c->server->loop);
-	buf_printf(out, "%zx\r\n", len);
+	if (!r->http10)
+		buf_printf(out, "%zx\r\n", len);
 	buf_append(out, data, len);
-	buf_puts(out, "\r\n");
+	if (!r->http10)
+		buf_puts(out, "\r\n");
 	http_io_write(&c->io, out->data, out->len);
 	http_conn_watch_writes(c);
 }
@@ -150,7 +164,7 @@ void http_stream_end(struct http_request *r)
 	struct http_exchange *e = exchange_of(r);
 
 	BUG_ON(!e->streaming);
-	if (e->conn && !e->no_body) {
+	if (e->conn && !e->no_body && !r->http10) {
 		http_io_write(&e->conn->io, "0\r\n\r\n", 5);
 		http_conn_watch_writes(e->conn);
 	}

@@ -13,6 +13,7 @@ const struct http_limits http_limits_default = {
 	.out_bytes = 1u << 20,
 	.head_ms = 10000,
 	.body_ms = 30000,
+	.body_rate = 512,
 	.keep_alive_ms = 5000,
 	.write_ms = 30000,
 	.connections = 16384,

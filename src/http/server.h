@@ -1,5 +1,5 @@
 /*
- * HTTP/1.1 server on one loop: listeners, limits, requests, whole and streamed answers.
+ * HTTP/1 server on one loop: listeners, limits, requests, whole and streamed answers.
  *
  *   static void handle(struct http_request *r, void *arg)
  *   {
@@ -46,7 +46,8 @@ struct http_limits {
 	size_t out_bytes; /* a stream whose peer leaves more than this unread is closed at the next
 			     write */
 	uint32_t head_ms; /* from the first byte (or the accept) to the end of the head: 408 */
-	uint32_t body_ms; /* without a byte of the body: 408 */
+	uint32_t body_ms; /* without a byte of the body, or this and body_rate together: 408 */
+	uint32_t body_rate; /* bytes of the body that must come in each second, on average after body_ms; 0: any */
 	uint32_t keep_alive_ms; /* between requests */
 	uint32_t write_ms;	/* unsent bytes and no progress: closed */
 	uint32_t connections;	/* more get 503 and are closed; at most HTTP_MAX_CONNECTIONS */
@@ -55,8 +56,8 @@ struct http_limits {
 
 #define HTTP_MAX_CONNECTIONS 1000000u
 
-/* 64 KiB and 100 lines of head, 64 MiB body, 1 GiB of bodies, 1 MiB out; 10 s, 30 s, 5 s, 30 s;
- * 16384. */
+/* 64 KiB and 100 lines of head, 64 MiB body, 1 GiB of bodies, 1 MiB out; 10 s, 30 s and 512
+ * bytes a second, 5 s, 30 s; 16384. */
 extern const struct http_limits http_limits_default;
 
 enum http_close_reason {
@@ -75,6 +76,7 @@ struct http_request {
 	size_t body_bytes;
 	const char *peer; /* "127.0.0.1:4711", "[::1]:4711" or "unix" */
 	bool tls;
+	bool http10; /* the peer speaks HTTP/1.0: streams end with the connection */
 	int listener; /* the tag of http_listen */
 	void *user;   /* the handler's */
 };
@@ -153,8 +155,8 @@ void http_request_on_drain(struct http_request *r, size_t low, http_loop_fn *fn,
 void http_respond(struct http_request *r, unsigned status, const struct http_header *headers,
 	size_t n_headers, const void *body, size_t body_bytes);
 
-/* An answer in pieces (chunked): begin, any number of writes, end. Each write is one chunk and one
- * send. */
+/* An answer in pieces: begin, any number of writes, end. Each write is one chunk and one send. To a peer of
+ * HTTP/1.0 the pieces go as they are, and the connection ends with them. */
 void http_stream_begin(struct http_request *r, unsigned status, const struct http_header *headers,
 	size_t n_headers);
 void http_stream_write(struct http_request *r, const void *data, size_t len);

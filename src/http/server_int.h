@@ -78,6 +78,7 @@ struct http_conn {
 	size_t in_done;
 	struct event timer;
 	uint64_t since_ns; /* of the state; of the last byte of a body */
+	uint64_t body_ns;  /* when the body began */
 	uint64_t timer_ns; /* when the timer fires; 0: not set */
 	struct http_later later, free_later;
 	struct http_peer *address;

@@ -13,8 +13,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/choice.h"
+#include "server/fields.h"
 #include "server/json_put.h"
 #include "text/grammar.h"
+#include "server/worker.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
@@ -36,7 +38,7 @@ void answer_set_prompts(struct answer *a, uint32_t n)
 	a->n_prompts = n;
 }
 
-static void answer_free(struct answer *a)
+void answer_free(struct answer *a)
 {
 	for (uint32_t i = 0; i < a->n_choices; i++)
 		choice_deinit(&a->choices[i]);
@@ -57,10 +59,27 @@ static void answer_free(struct answer *a)
 	free(a);
 }
 
+static void count_longest(const struct answer *a)
+{
+	for (uint32_t i = 0; i < a->n_choices; i += a->p.n) {
+		uint32_t longest = 0;
+
+		for (uint32_t k = i; k < i + a->p.n; k++) {
+			uint32_t n = a->choices[k].job ? engine_job_tokens(a->choices[k].job) : 0;
+
+			longest = n > longest ? n : longest;
+		}
+		if (a->choices[i].job)
+			metrics_longest(&a->s->metrics, longest);
+	}
+}
+
 static void answer_settle(struct answer *a)
 {
-	if (!a->call && a->n_running == 0)
-		answer_free(a);
+	if (a->call || a->n_running > 0)
+		return;
+	count_longest(a);
+	answer_free(a);
 }
 
 static void forget_call(struct answer *a)
@@ -93,7 +112,8 @@ static void peer_gone(void *arg, enum http_close_reason reason)
 	answer_settle(a);
 }
 
-void answer_refuse(struct answer *a, const struct refusal *no)
+/* Before the start. */
+static void answer_refuse(struct answer *a, const struct refusal *no)
 {
 	call_refuse(a->call, no);
 	forget_call(a);
@@ -177,7 +197,7 @@ static void enlist(struct answer *a)
 	s->load++;
 }
 
-void answer_start(struct answer *a)
+static void answer_start(struct answer *a)
 {
 	struct refusal no;
 
@@ -201,6 +221,77 @@ void answer_start(struct answer *a)
 			return;
 		}
 	}
+}
+
+/* An answer whose prompts the worker makes: until that is done it is the worker's, and of the peer's end only
+ * a note is taken. */
+struct preparation {
+	struct worker_job job; /* first */
+	struct answer *a;
+	struct refusal no;
+	enum status st;
+	bool gone;
+};
+
+static void prepare(struct worker_job *job, struct tokenizer_scratch *scratch)
+{
+	struct preparation *p = (struct preparation *)job;
+
+	p->st = p->a->form->prompts(p->a, scratch, &p->no);
+}
+
+static void prepared(struct worker_job *job)
+{
+	struct preparation *p = (struct preparation *)job;
+	struct answer *a = p->a;
+
+	if (p->gone) {
+		call_drop(a->call);
+		forget_call(a);
+		answer_settle(a);
+	} else if (p->st == OK) {
+		answer_start(a);
+	} else {
+		answer_refuse(a, &p->no);
+	}
+	free(p);
+}
+
+static void gone_early(void *arg, enum http_close_reason reason)
+{
+	struct preparation *p = arg;
+
+	p->gone = true;
+}
+
+static void prepare_aside(struct answer *a)
+{
+	struct preparation *p = mem_alloc(sizeof(*p));
+
+	*p = (struct preparation){ .job = { .run = prepare, .done = prepared }, .a = a };
+	http_request_on_close(a->call->r, gone_early, p);
+	worker_submit(a->s->worker, &p->job);
+}
+
+void answer_begin(struct call *call, const struct answer_form *form)
+{
+	struct answer *a;
+	struct refusal no;
+	json_t *body;
+
+	if (fields_parse(&body, call->r->body, call->r->body_bytes, &no) != OK) {
+		call_refuse(call, &no);
+		return;
+	}
+	a = answer_create(call, form, body);
+	if (form->parse(a, &no) != OK)
+		answer_refuse(a, &no);
+	else if (call->r->body_bytes >= WORKER_FROM_BYTES)
+		prepare_aside(a);
+	else if (form->prompts(a, a->s->scratch, &no) != OK)
+		answer_refuse(a, &no);
+	else
+		answer_start(a);
 }
 
 void answer_send(struct answer *a, const struct buf *json)
@@ -285,8 +376,7 @@ static void count_job(struct choice *c, enum engine_finish finish)
 	struct answer *a = c->a;
 	const char *reason = c->finish ? c->finish : finish == ENGINE_ERROR ? "error" : "abort";
 
-	metrics_job(&a->s->metrics, engine_job_get_times(c->job), (uint32_t)c->prompt->ids.len,
-		engine_job_tokens(c->job), c->prompt->max_tokens, reason);
+	metrics_job(&a->s->metrics, c->job, (uint32_t)c->prompt->ids.len, c->prompt->max_tokens, reason);
 }
 
 static void job_news(struct engine_job *job)

@@ -2,9 +2,7 @@
  * The answer to one request for generation: its prompts, one engine job for each choice, and what has come
  * of each so far. A form (completion or chat) writes it down, whole or as a stream.
  *
- *   a = answer_create(call, &completion_form, body);     takes call and body over
- *   ... fill a->p, a->prompts ...
- *   answer_start(a) or answer_refuse(a, &no);            either way the call is answered in the end
+ *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
  * Everything runs on the loop's thread. An answer outlives its call until the engine has given back every
  * job; a stop string or a peer that left cancels the jobs.
@@ -59,6 +57,9 @@ struct answer_form {
 	const char *id_prefix, *object, *chunk_object;
 	void (*chunk)(struct choice *c); /* one or more events for what is new of it */
 	void (*whole)(struct buf *out, struct answer *a);
+	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
+	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
+	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
 
 struct answer {
@@ -85,12 +86,8 @@ struct answer {
 	struct buf event; /* scratch */
 };
 
-struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
-/* Zeroed prompts. */
-void answer_set_prompts(struct answer *a, uint32_t n);
-void answer_start(struct answer *a);
-/* Before the start. */
-void answer_refuse(struct answer *a, const struct refusal *no);
+/* Parses the call's body in this form, then submits the jobs or refuses. */
+void answer_begin(struct call *call, const struct answer_form *form);
 
 /* Jobs with news from the engine. */
 void answer_take_news(struct serving *s);
@@ -99,8 +96,16 @@ void answer_tick(struct serving *s);
 /* Frees what is left once the engine is gone. */
 void answer_free_all(struct serving *s);
 
+extern const struct answer_form openai_chat_form, openai_completion_form;
+
+/* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
+struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
+void answer_free(struct answer *a);
+
 /* --- for forms ------------------------------------------------------------------------------------- */
 
+/* While parsing: zeroed prompts. */
+void answer_set_prompts(struct answer *a, uint32_t n);
 void answer_send(struct answer *a, const struct buf *json);
 /* "id":...,"object":...,"created":...,"model":... of an answer or a chunk. */
 void answer_put_head(struct buf *out, const struct answer *a, const char *object);

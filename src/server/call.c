@@ -122,14 +122,20 @@ static void log_access(const struct call *c, unsigned status)
 	const struct serving_options *o = c->s->o;
 
 	if (o->access_log && !is_quiet(o->quiet_endpoints, c->r->path))
-		log_info("access", "%s - \"%s %.200s HTTP/1.1\" %u %s", c->r->peer, c->r->method, c->r->path,
-			status, http_status_text(status));
+		log_info("access", "%s - \"%s %.200s HTTP/1.%d\" %u %s", c->r->peer, c->r->method, c->r->path,
+			c->r->http10 ? 0 : 1, status, http_status_text(status));
 }
 
 static void count(struct call *c, unsigned status)
 {
-	metrics_http(&c->s->metrics, c->route, c->r->method, status,
-		(double)(clock_ns() - c->began_ns) * 1e-9);
+	metrics_http(&c->s->metrics, &(struct metrics_answered){
+		.route = c->route,
+		.method = c->r->method,
+		.status = status,
+		.seconds = (double)(clock_ns() - c->began_ns) * 1e-9,
+		.request_bytes = c->r->body_bytes,
+		.response_bytes = c->sent_bytes,
+	});
 }
 
 void call_headers(struct call *c, unsigned status, const struct http_header *headers, size_t n,
@@ -145,6 +151,7 @@ void call_headers(struct call *c, unsigned status, const struct http_header *hea
 		add_header(&h, "WWW-Authenticate", "Bearer");
 	add_common(&h, c);
 	log_access(c, status);
+	c->sent_bytes = len;
 	count(c, status);
 	http_respond(c->r, status, h.list, h.n, body, len);
 	free(c);
@@ -229,6 +236,7 @@ void call_stream_begin(struct call *c)
 void call_stream_event(struct call *c, const struct buf *json)
 {
 	sse_send(c->r, NULL, json->data, json->len);
+	c->sent_bytes += json->len;
 }
 
 void call_stream_comment(struct call *c)

@@ -21,6 +21,7 @@ struct call {
 	const char *route; /* for metrics: the pattern, or "none" */
 	uint64_t began_ns;
 	bool streaming;
+	uint64_t sent_bytes; /* of the body, framing aside */
 	char id[CALL_MAX_ID + 1]; /* X-Request-Id, when it is printable and short enough; otherwise random */
 };
 

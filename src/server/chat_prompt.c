@@ -90,8 +90,21 @@ static enum status choose_template(const struct chat_template **out, struct chat
 	return OK;
 }
 
-static enum status render(struct token_buf *ids, struct serving *s, const struct chat_template *t,
-	const struct chat_input *in, bool add_special, struct refusal *no)
+/* What the server's own template cannot render is wrong with the request; where the template lies is no
+ * client's business. */
+static enum status refuse_render(struct refusal *no, const struct serving *s, const struct chat_template *t,
+	const struct error *err)
+{
+	const char *name = chat_template_name(t);
+	size_t n = strlen(name);
+
+	if (t != s->o->chat || strncmp(err->msg, name, n) != 0 || strncmp(err->msg + n, ": ", 2) != 0)
+		return refuse_error(no, "messages", err);
+	return refuse(no, "messages", "the chat template cannot render messages and tools: %s", err->msg + n + 2);
+}
+
+static enum status render(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const struct chat_template *t, const struct chat_input *in, bool add_special, struct refusal *no)
 {
 	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
 	struct chat_prompt prompt = { .n_barriers = 0 };
@@ -99,18 +112,19 @@ static enum status render(struct token_buf *ids, struct serving *s, const struct
 	enum status st;
 
 	if (chat_render(&prompt, t, s->tok, in, &err) != OK)
-		return refuse_error(no, "messages", &err);
+		return refuse_render(no, s, t, &err);
 	TRY_GOTO(out, openai_check_text(s, prompt.text.len, no));
 	if (add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(ids, config->bos_id);
-	if (chat_encode(ids, &prompt, s->tok, s->scratch, &err) != OK)
+	if (chat_encode(ids, &prompt, s->tok, scratch, &err) != OK)
 		st = refuse_error(no, "messages", &err);
 out:
 	chat_prompt_deinit(&prompt);
 	return st;
 }
 
-enum status chat_prompt_make(struct token_buf *ids, struct serving *s, const json_t *body, struct refusal *no)
+enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const json_t *body, struct refusal *no)
 {
 	struct chat_input in = { .add_generation_prompt = true, .literal_content = s->o->literal_content };
 	const struct chat_template *t;
@@ -129,7 +143,7 @@ enum status chat_prompt_make(struct token_buf *ids, struct serving *s, const jso
 	TRY(merge_kwargs(&in.kwargs, s, body, no));
 	st = choose_template(&t, &owned, s, body, no);
 	if (st == OK)
-		st = render(ids, s, t, &in, add_special, no);
+		st = render(ids, s, scratch, t, &in, add_special, no);
 	if (owned)
 		chat_template_destroy(owned);
 	json_decref(in.kwargs);

@@ -13,7 +13,8 @@
  * Reads messages, tools, add_generation_prompt, continue_final_message, add_special_tokens,
  * chat_template, chat_template_kwargs and reasoning_effort of the body. Appends to ids.
  */
-enum status chat_prompt_make(struct token_buf *ids, struct serving *s, const json_t *body, struct refusal *no);
+enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const json_t *body, struct refusal *no);
 
 /* Whether the prompt leaves <think> open, so that the answer begins with reasoning. */
 bool chat_prompt_thinks(const struct serving *s, const struct token_buf *ids);

@@ -16,6 +16,10 @@ static const double request_bounds[] = { .3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 
 static const double length_bounds[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000,
 	50000, 100000 };
 static const double n_bounds[] = { 1, 2, 5, 10, 20 };
+static const double preemption_bounds[] = { 1, 2, 3, 4, 5, 10, 20 };
+/* As the engine counts them. */
+static const double step_bounds[] = { 1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384 };
+_Static_assert(COUNT(step_bounds) == ENGINE_STEP_BUCKETS - 1, "buckets of steps");
 
 struct family {
 	const char *name, *help;
@@ -43,6 +47,12 @@ static const struct family families[] = {
 	FAMILY(prompt_tokens, "request_prompt_tokens", length_bounds, "Prompt tokens of each request."),
 	FAMILY(generation_tokens, "request_generation_tokens", length_bounds,
 		"Generated tokens of each request."),
+	FAMILY(max_generation_tokens, "request_max_num_generation_tokens", length_bounds,
+		"Generated tokens of the longest answer to each prompt."),
+	FAMILY(prefill_tokens, "request_prefill_kv_computed_tokens", length_bounds,
+		"Prompt tokens of each request that were not in the cache."),
+	FAMILY(preemptions, "request_num_preemptions", preemption_bounds, "Preemptions of each request."),
+	FAMILY(steps, "iteration_tokens_total", step_bounds, "Tokens of each step."),
 	FAMILY(max_tokens, "request_params_max_tokens", length_bounds, "max_tokens of each request."),
 	FAMILY(n, "request_params_n", n_bounds, "n of each request."),
 };
@@ -87,35 +97,58 @@ static void observe_times(struct metrics *m, const struct engine_job_times *t, u
 		observe(m, &m->per_output_token, (t->last_token - t->first_token) / (n_generated - 1));
 }
 
-void metrics_job(struct metrics *m, struct engine_job_times t, uint32_t n_prompt, uint32_t n_generated,
-	uint32_t max_tokens, const char *reason)
+void metrics_longest(struct metrics *m, uint32_t n_generated)
 {
+	observe(m, &m->max_generation_tokens, n_generated);
+}
+
+void metrics_job(struct metrics *m, const struct engine_job *job, uint32_t n_prompt, uint32_t max_tokens,
+	const char *reason)
+{
+	struct engine_job_times t = engine_job_get_times(job);
+	uint32_t n_generated = engine_job_tokens(job);
+
 	for (int i = 0; i < METRICS_REASONS; i++)
 		m->success[i] += strcmp(reason, reasons[i]) == 0;
 	observe(m, &m->prompt_tokens, n_prompt);
 	observe(m, &m->generation_tokens, n_generated);
 	observe(m, &m->max_tokens, max_tokens);
+	observe(m, &m->preemptions, engine_job_preemptions(job));
+	if (n_generated)
+		observe(m, &m->prefill_tokens, n_prompt - engine_job_cached(job));
 	if (t.scheduled > 0)
 		observe_times(m, &t, n_generated);
 }
 
-void metrics_http(struct metrics *m, const char *route, const char *method, unsigned status, double seconds)
+/* NULL: there is no place; made-up methods cannot fill the memory. */
+static struct metrics_http_row *http_row(struct metrics *m, const struct metrics_answered *a)
 {
 	struct metrics_http_row *row;
 
 	for (uint32_t i = 0; i < m->n_http; i++) {
 		row = &m->http[i];
-		if (strcmp(row->route, route) == 0 && strcmp(row->method, method) == 0 && row->status == status) {
-			row->n++;
-			row->seconds += seconds;
-			return;
-		}
+		if (strcmp(row->route, a->route) == 0 && strcmp(row->method, a->method) == 0 &&
+			row->status == a->status)
+			return row;
 	}
-	if (m->n_http == METRICS_MAX_HTTP || strlen(method) >= sizeof(row->method))
-		return; /* made-up methods cannot fill the memory */
+	if (m->n_http == METRICS_MAX_HTTP || strlen(a->method) >= sizeof(row->method))
+		return NULL;
 	row = &m->http[m->n_http++];
-	*row = (struct metrics_http_row){ .route = route, .status = status, .n = 1, .seconds = seconds };
-	strcpy(row->method, method);
+	*row = (struct metrics_http_row){ .route = a->route, .status = a->status };
+	strcpy(row->method, a->method);
+	return row;
+}
+
+void metrics_http(struct metrics *m, const struct metrics_answered *a)
+{
+	struct metrics_http_row *row = http_row(m, a);
+
+	if (!row)
+		return;
+	row->n++;
+	row->seconds += a->seconds;
+	row->request_bytes += a->request_bytes;
+	row->response_bytes += a->response_bytes;
 }
 
 /* Label values: backslash, quote and newline are escaped. */
@@ -172,10 +205,29 @@ static void put_engine(struct buf *out, const struct engine_stats *s, const char
 		(double)s->prefix_hit_tokens);
 	put_value(out, "num_preemptions_total", "counter", "Requests put back into the queue.", labels,
 		(double)s->preemptions);
-	put_value(out, "prompt_tokens_total", "counter", "Prompt tokens computed.", labels,
-		(double)s->prompt_tokens);
+	put_value(out, "prompt_tokens_total", "counter", "Prompt tokens, computed and found in the cache.", labels,
+		(double)(s->prompt_tokens + s->prefix_hit_tokens));
+	put_value(out, "prompt_tokens_cached_total", "counter", "Prompt tokens found in the cache.", labels,
+		(double)s->prefix_hit_tokens);
+	put_help(out, "prompt_tokens_by_source_total", "counter", "Prompt tokens, by where they came from.");
+	buf_printf(out, "vllm:prompt_tokens_by_source_total{%s,source=\"local_compute\"} %llu\n"
+		"vllm:prompt_tokens_by_source_total{%s,source=\"local_cache_hit\"} %llu\n", labels,
+		(unsigned long long)s->prompt_tokens, labels, (unsigned long long)s->prefix_hit_tokens);
 	put_value(out, "generation_tokens_total", "counter", "Tokens generated.", labels,
 		(double)s->generated_tokens);
+}
+
+/* A summary: sum and count of each row. */
+static void put_http_sum(struct buf *out, const struct metrics_http_row *r, const char *name, double sum)
+{
+	buf_printf(out, "%s_sum{handler=\"%s\",method=\"%s\",code=\"%u\"} %.15g\n"
+		"%s_count{handler=\"%s\",method=\"%s\",code=\"%u\"} %llu\n", name, r->route, r->method, r->status,
+		sum, name, r->route, r->method, r->status, (unsigned long long)r->n);
+}
+
+static void put_http_help(struct buf *out, const char *name, const char *help)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s summary\n", name, help, name);
 }
 
 static void put_http(struct buf *out, const struct metrics *m)
@@ -185,26 +237,36 @@ static void put_http(struct buf *out, const struct metrics *m)
 		buf_printf(out, "http_requests_total{handler=\"%s\",method=\"%s\",status=\"%uxx\",code=\"%u\"} %llu\n",
 			m->http[i].route, m->http[i].method, m->http[i].status / 100, m->http[i].status,
 			(unsigned long long)m->http[i].n);
-	buf_puts(out, "# HELP http_request_duration_seconds Time to the end of the answer.\n"
-		"# TYPE http_request_duration_seconds summary\n");
-	for (uint32_t i = 0; i < m->n_http; i++) {
-		const struct metrics_http_row *r = &m->http[i];
-
-		buf_printf(out, "http_request_duration_seconds_sum{handler=\"%s\",method=\"%s\",code=\"%u\"} %.9g\n"
-			"http_request_duration_seconds_count{handler=\"%s\",method=\"%s\",code=\"%u\"} %llu\n",
-			r->route, r->method, r->status, r->seconds, r->route, r->method, r->status,
-			(unsigned long long)r->n);
-	}
+	put_http_help(out, "http_request_duration_seconds", "Time to the end of the answer.");
+	for (uint32_t i = 0; i < m->n_http; i++)
+		put_http_sum(out, &m->http[i], "http_request_duration_seconds", m->http[i].seconds);
+	put_http_help(out, "http_request_size_bytes", "Bytes of request bodies.");
+	for (uint32_t i = 0; i < m->n_http; i++)
+		put_http_sum(out, &m->http[i], "http_request_size_bytes", (double)m->http[i].request_bytes);
+	put_http_help(out, "http_response_size_bytes", "Bytes of answers, without their headers.");
+	for (uint32_t i = 0; i < m->n_http; i++)
+		put_http_sum(out, &m->http[i], "http_response_size_bytes", (double)m->http[i].response_bytes);
 }
 
-void metrics_put(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
-	const char *model_name, uint32_t block_tokens)
+static void take_steps(struct metrics *m, const struct engine_stats *stats)
+{
+	m->steps.n = 0;
+	for (int i = 0; i < ENGINE_STEP_BUCKETS; i++) {
+		m->steps.counts[i == ENGINE_STEP_BUCKETS - 1 ? METRICS_MAX_BOUNDS : i] = stats->step_sizes[i];
+		m->steps.n += stats->step_sizes[i];
+	}
+	m->steps.sum = (double)stats->step_tokens;
+}
+
+void metrics_put(struct buf *out, struct metrics *m, const struct engine_stats *stats, const char *model_name,
+	uint32_t block_tokens, bool prefix_cache)
 {
 	struct buf labels = { 0 };
 
 	buf_puts(&labels, "engine=\"0\",model_name=\"");
 	put_label(&labels, model_name);
 	buf_putc(&labels, '"');
+	take_steps(m, stats);
 	put_engine(out, stats, labels.data);
 	put_help(out, "request_success_total", "counter", "Requests that ended, by reason.");
 	for (int i = 0; i < METRICS_REASONS; i++)
@@ -213,8 +275,9 @@ void metrics_put(struct buf *out, const struct metrics *m, const struct engine_s
 	for (size_t i = 0; i < COUNT(families); i++)
 		put_histogram(out, m, &families[i], labels.data);
 	put_help(out, "cache_config_info", "gauge", "The cache.");
-	buf_printf(out, "vllm:cache_config_info{engine=\"0\",block_size=\"%u\",num_gpu_blocks=\"%llu\"} 1\n",
-		block_tokens, (unsigned long long)stats->blocks);
+	buf_printf(out, "vllm:cache_config_info{%s,block_size=\"%u\",num_gpu_blocks=\"%llu\","
+		"enable_prefix_caching=\"%s\"} 1\n", labels.data, block_tokens, (unsigned long long)stats->blocks,
+		prefix_cache ? "True" : "False");
 	put_http(out, m);
 	buf_deinit(&labels);
 }

@@ -5,6 +5,7 @@
 #ifndef SERVER_METRICS_H
 #define SERVER_METRICS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -31,14 +32,15 @@ struct metrics_http_row {
 	const char *route; /* static */
 	char method[8];
 	unsigned status;
-	uint64_t n;
+	uint64_t n, request_bytes, response_bytes;
 	double seconds;
 };
 
 struct metrics {
 	struct histogram ttft, inter_token, per_output_token;
 	struct histogram e2e, queue, inference, prefill, decode;
-	struct histogram prompt_tokens, generation_tokens, max_tokens, n;
+	struct histogram prompt_tokens, generation_tokens, max_generation_tokens, max_tokens, n;
+	struct histogram prefill_tokens, preemptions, steps;
 	uint64_t success[METRICS_REASONS];
 	struct metrics_http_row http[METRICS_MAX_HTTP];
 	uint32_t n_http;
@@ -47,12 +49,21 @@ struct metrics {
 void metrics_token_gap(struct metrics *m, double seconds);
 void metrics_count_n(struct metrics *m, uint32_t n);
 /* A job that has ended; reason: a finish_reason, "abort" or "error". */
-void metrics_job(struct metrics *m, struct engine_job_times t, uint32_t n_prompt, uint32_t n_generated,
-	uint32_t max_tokens, const char *reason);
+void metrics_job(struct metrics *m, const struct engine_job *job, uint32_t n_prompt, uint32_t max_tokens,
+	const char *reason);
+/* The longest answer to a prompt. */
+void metrics_longest(struct metrics *m, uint32_t n_generated);
 /* An HTTP request that was answered; route is a static string. */
-void metrics_http(struct metrics *m, const char *route, const char *method, unsigned status, double seconds);
+struct metrics_answered {
+	const char *route, *method;
+	unsigned status;
+	double seconds;
+	uint64_t request_bytes, response_bytes; /* of the bodies */
+};
+void metrics_http(struct metrics *m, const struct metrics_answered *a);
 
-void metrics_put(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
-	const char *model_name, uint32_t block_tokens);
+/* Fills m->steps from the engine's. */
+void metrics_put(struct buf *out, struct metrics *m, const struct engine_stats *stats, const char *model_name,
+	uint32_t block_tokens, bool prefix_cache);
 
 #endif

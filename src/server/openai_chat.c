@@ -167,14 +167,6 @@ static void whole(struct buf *out, struct answer *a)
 	buf_puts(out, ",\"kv_transfer_params\":null}");
 }
 
-static const struct answer_form form = {
-	.id_prefix = "chatcmpl-",
-	.object = "chat.completion",
-	.chunk_object = "chat.completion.chunk",
-	.chunk = chunk,
-	.whole = whole,
-};
-
 /* --- the request ---------------------------------------------------------------------------------------- */
 
 static enum status parse_logprobs(struct answer *a, struct refusal *no)
@@ -243,26 +235,29 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(field_bool(&a->show_reasoning, a->body, "include_reasoning", no));
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	a->role = a->s->o->response_role;
+	return OK;
+}
+
+static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+{
 	answer_set_prompts(a, 1);
-	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, a->body, no));
+	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
 	set_echo(a);
 	a->prompts[0].thinking = chat_prompt_thinks(a->s, &a->prompts[0].ids);
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
 }
 
+const struct answer_form openai_chat_form = {
+	.id_prefix = "chatcmpl-",
+	.object = "chat.completion",
+	.chunk_object = "chat.completion.chunk",
+	.chunk = chunk,
+	.whole = whole,
+	.parse = parse,
+	.prompts = prompts,
+};
+
 void handle_chat(struct call *c)
 {
-	struct answer *a;
-	struct refusal no;
-	json_t *body;
-
-	if (fields_parse(&body, c->r->body, c->r->body_bytes, &no) != OK) {
-		call_refuse(c, &no);
-		return;
-	}
-	a = answer_create(c, &form, body);
-	if (parse(a, &no) == OK)
-		answer_start(a);
-	else
-		answer_refuse(a, &no);
+	answer_begin(c, &openai_chat_form);
 }

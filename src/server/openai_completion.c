@@ -108,18 +108,10 @@ static void whole(struct buf *out, struct answer *a)
 	buf_puts(out, ",\"kv_transfer_params\":null}");
 }
 
-static const struct answer_form form = {
-	.id_prefix = "cmpl-",
-	.object = "text_completion",
-	.chunk_object = "text_completion",
-	.chunk = chunk,
-	.whole = whole,
-};
-
 /* --- the request ---------------------------------------------------------------------------------------- */
 
 static enum status encode_prompt(struct answer *a, struct answer_prompt *p, const json_t *text,
-	struct refusal *no)
+	struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	const struct serving *s = a->s;
 	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
@@ -129,7 +121,7 @@ static enum status encode_prompt(struct answer *a, struct answer_prompt *p, cons
 		TRY(openai_check_text(s, json_string_length(text), no));
 	if (a->p.add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(&p->ids, config->bos_id);
-	if (tokenizer_encode(s->tok, s->scratch, json_string_value(text), json_string_length(text),
+	if (tokenizer_encode(s->tok, scratch, json_string_value(text), json_string_length(text),
 		TOKENIZER_PARSE_ADDED, &p->ids, &err) != OK)
 		return refuse_error(no, "prompt", &err);
 	if (a->echo)
@@ -159,9 +151,10 @@ static enum status take_ids(struct answer *a, struct answer_prompt *p, const jso
 	return OK;
 }
 
-static enum status take_prompt(struct answer *a, struct answer_prompt *p, const json_t *v, struct refusal *no)
+static enum status take_prompt(struct answer *a, struct answer_prompt *p, const json_t *v,
+	struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	TRY(json_is_string(v) ? encode_prompt(a, p, v, no) : take_ids(a, p, v, no));
+	TRY(json_is_string(v) ? encode_prompt(a, p, v, scratch, no) : take_ids(a, p, v, no));
 	return openai_sampling_budget(&p->max_tokens, &p->ids, &a->p, a->s, no);
 }
 
@@ -173,14 +166,14 @@ static enum status check_shape(const json_t *v, size_t i, struct refusal *no)
 		json_type_name(v));
 }
 
-static enum status parse_prompts(struct answer *a, struct refusal *no)
+static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	const json_t *v = field_get(a->body, "prompt");
 	size_t n = json_array_size(v);
 
 	if (json_is_string(v) || (json_is_array(v) && json_is_integer(json_array_get(v, 0)))) {
 		answer_set_prompts(a, 1);
-		return take_prompt(a, &a->prompts[0], v, no);
+		return take_prompt(a, &a->prompts[0], v, scratch, no);
 	}
 	if (!v || (json_is_array(v) && n == 0))
 		return refuse(no, "prompt", "Either prompt or prompt_embeds must be provided and non-empty.");
@@ -193,7 +186,7 @@ static enum status parse_prompts(struct answer *a, struct refusal *no)
 		TRY(check_shape(json_array_get(v, i), i, no));
 	answer_set_prompts(a, (uint32_t)n);
 	for (size_t i = 0; i < n; i++)
-		TRY(take_prompt(a, &a->prompts[i], json_array_get(v, i), no));
+		TRY(take_prompt(a, &a->prompts[i], json_array_get(v, i), scratch, no));
 	return OK;
 }
 
@@ -239,23 +232,20 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(parse_logprobs(a, no));
 	TRY(parse_max_tokens(a, no));
 	a->p.add_special = true;
-	TRY(field_bool(&a->p.add_special, a->body, "add_special_tokens", no));
-	return parse_prompts(a, no);
+	return field_bool(&a->p.add_special, a->body, "add_special_tokens", no);
 }
+
+const struct answer_form openai_completion_form = {
+	.id_prefix = "cmpl-",
+	.object = "text_completion",
+	.chunk_object = "text_completion",
+	.chunk = chunk,
+	.whole = whole,
+	.parse = parse,
+	.prompts = prompts,
+};
 
 void handle_completions(struct call *c)
 {
-	struct answer *a;
-	struct refusal no;
-	json_t *body;
-
-	if (fields_parse(&body, c->r->body, c->r->body_bytes, &no) != OK) {
-		call_refuse(c, &no);
-		return;
-	}
-	a = answer_create(c, &form, body);
-	if (parse(a, &no) == OK)
-		answer_start(a);
-	else
-		answer_refuse(a, &no);
+	answer_begin(c, &openai_completion_form);
 }

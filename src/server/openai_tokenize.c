@@ -1,14 +1,18 @@
 /* POST /tokenize and /detokenize, GET /tokenizer_info (spec: serving, section 1.1). */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "server/chat_prompt.h"
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_sampling.h"
+#include "server/worker.h"
 #include "text/detok.h"
 
-static enum status tokenize_text(struct token_buf *ids, struct serving *s, const json_t *body, struct refusal *no)
+static enum status tokenize_text(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const json_t *body, struct refusal *no)
 {
 	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
 	const char *text = NULL;
@@ -23,19 +27,31 @@ static enum status tokenize_text(struct token_buf *ids, struct serving *s, const
 	TRY(field_bool(&add_special, body, "add_special_tokens", no));
 	if (add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(ids, config->bos_id);
-	if (tokenizer_encode(s->tok, s->scratch, text, strlen(text), TOKENIZER_PARSE_ADDED, ids, &err) != OK)
+	if (tokenizer_encode(s->tok, scratch, text, strlen(text), TOKENIZER_PARSE_ADDED, ids, &err) != OK)
 		return refuse_error(no, "prompt", &err);
 	return OK;
 }
 
-static enum status tokenize(struct token_buf *ids, bool *strings, struct serving *s, const json_t *body,
-	struct refusal *no)
+/* One request, by the worker where its body is long. */
+struct tokenizing {
+	struct worker_job job; /* first */
+	struct call *call;
+	json_t *body; /* owned */
+	struct token_buf ids;
+	bool strings, gone;
+	enum status st;
+	struct refusal no;
+};
+
+static enum status tokenize(struct tokenizing *t, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	TRY(openai_check_model(s, body, no));
-	TRY(field_bool(strings, body, "return_token_strs", no));
-	if (field_get(body, "messages"))
-		return chat_prompt_make(ids, s, body, no);
-	return tokenize_text(ids, s, body, no);
+	const struct serving *s = t->call->s;
+
+	TRY(openai_check_model(s, t->body, no));
+	TRY(field_bool(&t->strings, t->body, "return_token_strs", no));
+	if (field_get(t->body, "messages"))
+		return chat_prompt_make(&t->ids, s, scratch, t->body, no);
+	return tokenize_text(&t->ids, s, scratch, t->body, no);
 }
 
 static void put_strings(struct buf *out, const struct serving *s, const struct token_buf *ids)
@@ -56,32 +72,65 @@ static void put_strings(struct buf *out, const struct serving *s, const struct t
 	buf_deinit(&text);
 }
 
+static void run_tokenize(struct worker_job *job, struct tokenizer_scratch *scratch)
+{
+	struct tokenizing *t = (struct tokenizing *)job;
+
+	t->st = tokenize(t, scratch, &t->no);
+}
+
+static void answer_tokenize(struct tokenizing *t)
+{
+	struct buf out = { 0 };
+
+	buf_printf(&out, "{\"count\":%zu,\"max_model_len\":%u,\"tokens\":", t->ids.len,
+		t->call->s->max_model_len);
+	json_put_ids(&out, t->ids.data, t->ids.len);
+	buf_puts(&out, ",\"token_strs\":");
+	if (t->strings)
+		put_strings(&out, t->call->s, &t->ids);
+	else
+		buf_puts(&out, "null");
+	buf_putc(&out, '}');
+	call_json(t->call, &out);
+}
+
+static void end_tokenize(struct worker_job *job)
+{
+	struct tokenizing *t = (struct tokenizing *)job;
+
+	if (t->gone)
+		call_drop(t->call);
+	else if (t->st == OK)
+		answer_tokenize(t);
+	else
+		call_refuse(t->call, &t->no);
+	token_buf_deinit(&t->ids);
+	json_decref(t->body);
+	free(t);
+}
+
+static void tokenize_gone(void *arg, enum http_close_reason reason)
+{
+	struct tokenizing *t = arg;
+
+	t->gone = true;
+}
+
 void handle_tokenize(struct call *c)
 {
-	struct token_buf ids = { 0 };
-	struct buf out = { 0 };
-	struct refusal no;
-	bool strings = false;
-	json_t *body = NULL;
-	enum status st = fields_parse(&body, c->r->body, c->r->body_bytes, &no);
+	struct tokenizing *t = mem_alloc(sizeof(*t));
 
-	if (st == OK)
-		st = tokenize(&ids, &strings, c->s, body, &no);
-	if (st == OK) {
-		buf_printf(&out, "{\"count\":%zu,\"max_model_len\":%u,\"tokens\":", ids.len, c->s->max_model_len);
-		json_put_ids(&out, ids.data, ids.len);
-		buf_puts(&out, ",\"token_strs\":");
-		if (strings)
-			put_strings(&out, c->s, &ids);
-		else
-			buf_puts(&out, "null");
-		buf_putc(&out, '}');
-		call_json(c, &out);
-	} else {
-		call_refuse(c, &no);
+	*t = (struct tokenizing){ .job = { .run = run_tokenize, .done = end_tokenize }, .call = c };
+	t->st = fields_parse(&t->body, c->r->body, c->r->body_bytes, &t->no);
+	if (t->st == OK && c->r->body_bytes >= WORKER_FROM_BYTES) {
+		http_request_on_close(c->r, tokenize_gone, t);
+		worker_submit(c->s->worker, &t->job);
+		return;
 	}
-	token_buf_deinit(&ids);
-	json_decref(body);
+	if (t->st == OK)
+		run_tokenize(&t->job, c->s->scratch);
+	end_tokenize(&t->job);
 }
 
 static enum status detokenize(struct buf *text, struct serving *s, const json_t *body, struct refusal *no)

@@ -1,5 +1,7 @@
-/* What is asked of a server without generating: /health, /ping, /version, /load, /v1/models, /metrics. */
+/* What is asked of a server without generating: /health, /ping, /version, /load, /v1/models, /metrics;
+ * and what an operator asks of it: /reset_prefix_cache. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "server/json_put.h"
 #include "server/serving_int.h"
 
@@ -24,6 +26,13 @@ void handle_health(struct call *c)
 	} else {
 		call_body(c, 200, NULL, NULL, 0);
 	}
+}
+
+void handle_reset_prefix_cache(struct call *c)
+{
+	engine_reset_prefix_cache(c->s->engine);
+	log_info("server", "the prefix cache is forgotten: %s asked for it", c->r->peer);
+	call_body(c, 200, NULL, NULL, 0);
 }
 
 void handle_version(struct call *c)
@@ -72,11 +81,12 @@ void handle_models(struct call *c)
 
 void handle_metrics(struct call *c)
 {
-	const struct serving *s = c->s;
+	struct serving *s = c->s;
 	struct engine_stats stats = engine_get_stats(s->engine);
 	struct buf out = { 0 };
 
-	metrics_put(&out, &s->metrics, &stats, serving_name(s), s->o->engine.runtime.block_tokens);
+	metrics_put(&out, &s->metrics, &stats, serving_name(s), s->o->engine.runtime.block_tokens,
+		s->o->engine.prefix_cache);
 	call_body(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len);
 	buf_deinit(&out);
 }

@@ -9,27 +9,34 @@
 #include "server/auth.h"
 #include "server/serving_int.h"
 
+enum access {
+	WITH_KEY,
+	OPEN,  /* without a key */
+	ADMIN, /* with a key, and with --enable-admin-endpoints alone; the body, if any, does not matter */
+};
+
 static const struct route {
 	const char *method, *path;
 	void (*handle)(struct call *c);
-	bool open; /* without a key */
+	enum access access;
 } routes[] = {
-	{ "GET", "/", handle_page, true },
-	{ "GET", "/health", handle_health, true },
-	{ "GET", "/ping", handle_health, true },
-	{ "POST", "/ping", handle_health, true },
-	{ "GET", "/version", handle_version, false },
-	{ "GET", "/load", handle_load, false },
-	{ "GET", "/metrics", handle_metrics, false },
-	{ "GET", "/v1/models", handle_models, false },
-	{ "GET", "/models", handle_models, false },
-	{ "POST", "/v1/completions", handle_completions, false },
-	{ "POST", "/completions", handle_completions, false },
-	{ "POST", "/v1/chat/completions", handle_chat, false },
-	{ "POST", "/chat/completions", handle_chat, false },
-	{ "POST", "/tokenize", handle_tokenize, false },
-	{ "POST", "/detokenize", handle_detokenize, false },
-	{ "GET", "/tokenizer_info", handle_tokenizer_info, false },
+	{ "GET", "/", handle_page, OPEN },
+	{ "GET", "/health", handle_health, OPEN },
+	{ "GET", "/ping", handle_health, OPEN },
+	{ "POST", "/ping", handle_health, OPEN },
+	{ "GET", "/version", handle_version, WITH_KEY },
+	{ "GET", "/load", handle_load, WITH_KEY },
+	{ "GET", "/metrics", handle_metrics, WITH_KEY },
+	{ "GET", "/v1/models", handle_models, WITH_KEY },
+	{ "GET", "/models", handle_models, WITH_KEY },
+	{ "POST", "/v1/completions", handle_completions, WITH_KEY },
+	{ "POST", "/completions", handle_completions, WITH_KEY },
+	{ "POST", "/v1/chat/completions", handle_chat, WITH_KEY },
+	{ "POST", "/chat/completions", handle_chat, WITH_KEY },
+	{ "POST", "/tokenize", handle_tokenize, WITH_KEY },
+	{ "POST", "/detokenize", handle_detokenize, WITH_KEY },
+	{ "GET", "/tokenizer_info", handle_tokenizer_info, WITH_KEY },
+	{ "POST", "/reset_prefix_cache", handle_reset_prefix_cache, ADMIN },
 };
 
 static const struct route *find(const char *method, const char *path, bool *known)
@@ -52,7 +59,8 @@ static bool may_pass(const struct call *c, const struct route *route)
 	bool below_v1 = strncmp(c->r->path, "/v1", 3) == 0 || !strncmp(c->r->path, "/chat", 5) ||
 		!strncmp(c->r->path, "/completions", 12) || strcmp(c->r->path, "/models") == 0;
 
-	if (o->n_api_keys == 0 || (route && route->open) || (o->protect_v1_only && !below_v1))
+	if (o->n_api_keys == 0 || (route && route->access == OPEN) ||
+		(o->protect_v1_only && !below_v1 && !(route && route->access == ADMIN)))
 		return true;
 	return auth_allows(o->api_keys, o->n_api_keys, http_request_header(c->r, "Authorization"),
 		http_request_header(c->r, "x-api-key"));
@@ -64,6 +72,11 @@ static bool is_json(const struct http_request *r)
 	size_t n = type ? strcspn(type, "; \t") : 0;
 
 	return n == strlen("application/json") && strncasecmp(type, "application/json", n) == 0;
+}
+
+static bool is_off(const struct serving *s, const struct route *route)
+{
+	return (route->handle == handle_tokenizer_info && !s->o->tokenizer_info) || (route->access == ADMIN && !s->o->admin);
 }
 
 static void refuse_route(struct call *c, bool known)
@@ -92,9 +105,9 @@ void routes_handle(struct http_request *r, void *arg)
 		call_preflight(c);
 	} else if (!may_pass(c, route)) {
 		call_unauthorized(c);
-	} else if (!route || (route->handle == handle_tokenizer_info && !s->o->tokenizer_info)) {
+	} else if (!route || is_off(s, route)) {
 		refuse_route(c, known && route == NULL);
-	} else if (strcmp(route->method, "POST") == 0 && !route->open && !is_json(r)) {
+	} else if (strcmp(route->method, "POST") == 0 && route->access == WITH_KEY && !is_json(r)) {
 		refuse_shape(&no, NULL, "Unsupported Media Type: Only 'application/json' is allowed");
 		call_refuse(c, &no);
 	} else {

@@ -1,6 +1,6 @@
 /*
  * The server's life (server/serving.h): engine, listener, loop; then SIGTERM, the drain, and the end in the
- * order that lets nobody use what is gone: HTTP first, then the engine, then the answers it worked on.
+ * order that lets nobody use what is gone: HTTP first, then the worker, then the engine, then the answers.
  */
 #include "server/serving.h"
 
@@ -13,6 +13,7 @@
 #include "server/answer.h"
 #include "server/serving_int.h"
 #include "server/structured.h"
+#include "server/worker.h"
 
 #define TICK_US 1000000u
 #define STATS_US 10000000u
@@ -195,11 +196,14 @@ static enum status run(struct serving *s, struct error *err)
 	enum status st;
 
 	TRY_GOTO(out, open_engine(s, err));
+	TRY_GOTO(out, worker_create(&s->worker, s->loop, err));
 	TRY_GOTO(out, open_listener(s, err));
 	st = serve(s, err);
 out:
 	if (s->http)
 		http_server_destroy(s->http);
+	if (s->worker)
+		worker_destroy(s->worker);
 	if (s->engine)
 		engine_destroy(s->engine);
 	answer_free_all(s);

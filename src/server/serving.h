@@ -60,6 +60,7 @@ struct serving_options {
 	bool request_id_headers;
 	bool load_tracking;
 	bool tokenizer_info;
+	bool admin; /* routes that change the server: /reset_prefix_cache */
 
 	bool log_stats;
 	bool log_requests;

@@ -17,6 +17,7 @@
 
 struct answer;
 struct structured;
+struct worker;
 
 struct serving {
 	const struct serving_options *o;
@@ -28,7 +29,8 @@ struct serving {
 	struct http_timer *stats; /* the periodic log line */
 	struct engine *engine;
 	const struct tokenizer *tok;
-	struct tokenizer_scratch *scratch;
+	struct tokenizer_scratch *scratch; /* of the loop's thread */
+	struct worker *worker;             /* has its own */
 	int32_t think_begin, think_end; /* ids of <think> and </think>; -1: none */
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */
@@ -56,6 +58,7 @@ bool serving_healthy(const struct serving *s);
 
 /* Handlers of routes (routes.c): answer the call now, or later through an answer. */
 void handle_health(struct call *c);
+void handle_reset_prefix_cache(struct call *c);
 void handle_version(struct call *c);
 void handle_load(struct call *c);
 void handle_metrics(struct call *c);

@@ -6,6 +6,7 @@
  */
 #include "text/chat.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,7 @@
 
 struct chat_template {
 	struct jinja_template *jinja;
+	char what[100]; /* as long as in messages of the template language */
 };
 
 enum status chat_template_compile(
@@ -26,10 +28,18 @@ enum status chat_template_compile(
 {
 	struct jinja_template *jinja;
 
+	if (!source[strspn(source, " \t\r\n")])
+		return error_set(err, E_FORMAT, "%.100s: the chat template is empty", what);
 	TRY(jinja_compile(&jinja, source, strlen(source), what, err));
 	*out = mem_alloc(sizeof(**out));
 	(*out)->jinja = jinja;
+	snprintf((*out)->what, sizeof((*out)->what), "%s", what);
 	return OK;
+}
+
+const char *chat_template_name(const struct chat_template *t)
+{
+	return t->what;
 }
 
 void chat_template_destroy(struct chat_template *t)

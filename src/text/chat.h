@@ -25,10 +25,12 @@
 
 struct chat_template;
 
-/* `source` is NUL-terminated; `what` names it in messages. */
+/* `source` is NUL-terminated and more than white space; `what` names it in messages. */
 enum status chat_template_compile(
 	struct chat_template **out, const char *source, const char *what, struct error *err);
 void chat_template_destroy(struct chat_template *t);
+/* What messages about it begin with. */
+const char *chat_template_name(const struct chat_template *t);
 
 struct chat_input {
 	json_t *messages; /* array of OpenAI chat messages, borrowed, unchanged */

@@ -293,11 +293,16 @@ enum status chat_normalize_tools(json_t **out, const json_t *tools, struct error
 	for (size_t i = 0; i < json_array_size(copy) && st == OK; i++) {
 		json_t *function = json_object_get(json_array_get(copy, i), "function");
 		json_t *parameters = json_object_get(function, "parameters");
+		json_t *description = json_object_get(function, "description");
 
 		if (!json_is_object(function) || !json_is_string(json_object_get(function, "name")))
 			st = error_set(err, E_INVAL,
 				"tools[%zu].function: found %s, expected an object with a name", i,
 				json_type_name(function));
+		else if (description && !json_is_null(description) && !json_is_string(description))
+			st = error_set(err, E_INVAL,
+				"tools[%zu].function.description: found %s, expected a string", i,
+				json_type_name(description));
 		else if (!parameters || json_is_null(parameters))
 			json_object_set_new(function, "parameters",
 				json_pack("{s:s,s:{}}", "type", "object", "properties"));

@@ -336,6 +336,8 @@ enum status config_load(struct model_config *out, const char *dir, struct error 
 	json_t *root;
 	enum status st;
 
+	if (!*dir)
+		return error_set(err, E_INVAL, "the name of the model's directory is empty");
 	if ((size_t)snprintf(path, sizeof(path), "%s/config.json", dir) >= sizeof(path))
 		return error_set(err, E_INVAL, "%s: path is too long", weights_path_tail(dir));
 	TRY(json_load_path(&root, path, MAX_CONFIG_BYTES, err));

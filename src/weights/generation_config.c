@@ -67,6 +67,10 @@ enum status generation_config_load(struct generation_config *out, const char *di
 	}
 	TRY_GOTO(out, json_opt_double(&g.temperature, root, what, "temperature", 0, 2, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.top_p, root, what, "top_p", 0, 1, NAN, err));
+	if (g.top_p == 0) {
+		st = error_set(err, E_FORMAT, "%s: top_p: found 0, expected above 0 and at most 1", what);
+		goto out;
+	}
 	TRY_GOTO(out, json_opt_double(&g.min_p, root, what, "min_p", 0, 1, NAN, err));
 	TRY_GOTO(out, json_opt_double(&g.repetition_penalty, root, what, "repetition_penalty", 1e-6, 1e6, NAN, err));
 	TRY_GOTO(out, json_opt_int(&top_k, root, what, "top_k", -1, INT32_MAX, -1, err));

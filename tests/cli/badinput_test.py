@@ -214,6 +214,8 @@ class Config(Bad):
     def test_generation_config(self):
         self.with_text(b'{"eos_token_id": 99999}', ["generation_config.json", "eos_token_id", "99999", "below"],
                        name="generation_config.json", source=DEMO, command="run", more=("Hello!",))
+        self.with_text(b'{"top_p": 0}', ["generation_config.json", "top_p", "above 0"],
+                       name="generation_config.json", source=DEMO, command="run", more=("Hello!",))
         self.with_text(b'{"temperature": "hot"}', ["generation_config.json", "temperature"],
                        name="generation_config.json", source=DEMO, command="run", more=("Hello!",))
 
@@ -222,6 +224,8 @@ class Config(Bad):
                               ("detokenize", ("1",)), ("inspect", ()), ("verify", ())):
             self.refused("/nonexistent", "/nonexistent", command=command, more=more)
             self.refused(os.path.join(SINGLE, "config.json"), "config.json", command=command, more=more)
+        for command in ("inspect", "verify"):
+            self.refused("", "directory is empty", command=command)
 
 
 class Golden(Bad):
@@ -310,6 +314,10 @@ class Templates(Bad):
     def test_deep(self):
         self.refused_template("{{ " + "(" * 100000 + "1" + ")" * 100000 + " }}")
         self.refused_template("{% if 1 %}" * 100000)
+
+    def test_empty(self):
+        for template in ("", " \n\t"):
+            self.refused_template(template, "evil.jinja", "the chat template is empty")
 
     def test_syntax(self):
         self.refused_template("{% for %}", "evil.jinja")

@@ -24,7 +24,7 @@ class Golden(Case):
     def test_text(self):
         items = golden("tokenize.jsonl")
         self.assertEqual(len(items), 513)
-        for item, answer in zip(items, self.answers(items)):
+        for item, answer in zip(items, self.answers([{"text": item["text"]} for item in items])):
             self.assertEqual(answer, {"ids": item["ids"]}, item["text"])
 
     def test_chat(self):
@@ -106,6 +106,10 @@ class BadInput(Case):
         self.assertTrue(text.startswith("fathom: line 2"), text)
         for s in says:
             self.assertIn(s, text)
+
+    def test_unknown_keys(self):
+        self.bad_line('{"text": "a", "thinking": true}', "unknown key 'thinking' beside text")
+        self.bad_line('{"messages": [{"role": "user", "content": "a"}], "tool": []}', "unknown key 'tool' beside messages")
 
     def test_lines(self):
         self.bad_line("{", "not valid JSON")

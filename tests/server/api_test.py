@@ -1,4 +1,6 @@
 """Routes, keys, cross-origin rules, media types, error objects, and the questions that need no generation."""
+import json
+
 import serving
 from serving import JSON, Case, ids_of, real, say, scripted
 
@@ -166,12 +168,17 @@ class Numbers(Case):
                          "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total",
                          "prompt_tokens_total", "generation_tokens_total", "request_success_total",
                          "time_to_first_token_seconds_bucket", "inter_token_latency_seconds_bucket",
+                         "iteration_tokens_total_bucket", "request_num_preemptions_sum", "prompt_tokens_cached_total",
+                         "request_max_num_generation_tokens_sum", "request_prefill_kv_computed_tokens_sum",
                          "e2e_request_latency_seconds_sum", "request_queue_time_seconds_count", "cache_config_info"):
                 self.assertIn("\nvllm:" + name + "{", "\n" + text)
             self.assertEqual(s.metric("vllm:request_success_total", finished_reason="stop", model_name="demo"), 1)
             self.assertEqual(s.metric("vllm:time_to_first_token_seconds_bucket", le="+Inf"), 1)
             self.assertEqual(s.metric("vllm:time_to_first_token_seconds_bucket", le="2560"), 1)
             self.assertEqual(s.metric("http_requests_total", handler="/v1/completions", code="200"), 1)
+            self.assertEqual(s.metric("vllm:request_max_num_generation_tokens_sum"), s.metric("vllm:generation_tokens_total"))
+            for way, size in (("request", len(json.dumps({"prompt": "hi"}))), ("response", len(s.complete("hi").body))):
+                self.assertAlmostEqual(s.metric(f"http_{way}_size_bytes_sum", handler="/v1/completions"), size * 2, delta=9)
 
     def test_request_ids(self):
         with scripted(say("yes"), args=["--enable-request-id-headers"]) as s:
@@ -192,6 +199,41 @@ class Numbers(Case):
 
 
 class Real(Case):
+    """What only the real engine has."""
+
+    @staticmethod
+    def cached(s):
+        usage = s.complete("one two three four five " * 40, max_tokens=1).json["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    def test_reset_prefix_cache(self):
+        with real("--enable-prompt-tokens-details", "--enable-admin-endpoints", "--api-key", "k", "--api-key-scope", "v1",
+                  "--host", "127.0.0.1") as s:
+            self.assertEqual(s.ask("POST", "/reset_prefix_cache").status, 401)
+            key = {"Authorization": "Bearer k"}
+            self.assertEqual(s.ask("GET", "/reset_prefix_cache", headers=key).status, 405)
+        with real("--enable-prompt-tokens-details", "--enable-admin-endpoints") as s:
+            self.assertEqual(self.cached(s), 0)
+            found = self.cached(s)
+            self.assertGreater(found, 0)
+            self.assertEqual(s.ask("POST", "/reset_prefix_cache").status, 200)
+            self.assertEqual(self.cached(s), 0)
+            self.assertEqual(self.cached(s), found)
+            s.wait_metric(2 * found, "vllm:prompt_tokens_cached_total")
+            tokens = s.metric("vllm:prompt_tokens_total")
+            self.assertEqual(s.metric("vllm:prompt_tokens_by_source_total", source="local_compute"), tokens - 2 * found)
+        with real() as s:
+            self.assertEqual(s.ask("POST", "/reset_prefix_cache").status, 404)
+
+    def test_steps(self):
+        with real() as s:
+            usage = s.complete("one two three", max_tokens=4, ignore_eos=True).json["usage"]
+            # One step for the prompt, which samples the first token, and one for each token after it.
+            s.wait_metric(4, "vllm:iteration_tokens_total_count")
+            self.assertEqual(s.metric("vllm:iteration_tokens_total_bucket", le="1"), 3)
+            self.assertEqual(s.metric("vllm:iteration_tokens_total_sum"), usage["prompt_tokens"] + 3)
+            self.assertEqual(s.metric("vllm:request_prefill_kv_computed_tokens_sum"), usage["prompt_tokens"])
+
     def test_models(self):
         with real() as s:
             self.assertEqual(s.ask("GET", "/v1/models").json["data"][0]["id"], serving.DEMO)

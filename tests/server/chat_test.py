@@ -1,4 +1,7 @@
 """/v1/chat/completions: whole answers, reasoning, templates."""
+import os
+import tempfile
+
 import serving
 from serving import EOS, Case, ids_of, real, say, scripted, token
 
@@ -138,6 +141,26 @@ class Refusals(Case):
             answer = s.chat("hi", chat_template="[{{ messages[0].content }}]", return_token_ids=True).json
             self.assertEqual(s.post("/detokenize", tokens=answer["prompt_token_ids"]).json["prompt"], "[hi]")
             self.refused(s.chat("hi", chat_template="{{ messages"), 400, "", "chat_template")
+
+    def test_what_the_template_cannot_render(self):
+        """The request is named, not the file that the template came from."""
+        deep = 1
+        for _ in range(50):
+            deep = [deep]
+        tool = {"type": "function", "function": {"name": "f", "description": deep}}
+        with scripted(say("yes")) as s:
+            self.refused(s.chat(tools=[tool], tool_choice="none"), 400, "tools[0].function.description: found array", "messages")
+        with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+            file.write("{{ messages[0].content + 5 }}")
+            file.flush()
+            with scripted(say("yes"), args=["--chat-template", file.name]) as s:
+                answer = s.chat("hi")
+                self.refused(answer, 400, "the chat template cannot render messages and tools: line 1: ", "messages")
+                self.assertNotIn(os.path.basename(file.name), answer.body.decode())
+
+    def test_empty_template(self):
+        with scripted(say("yes"), args=["--trust-request-chat-template"]) as s:
+            self.refused(s.chat("hi", chat_template=" \n"), 400, "the chat template is empty", "chat_template")
 
     def test_control_tokens_in_text(self):
         for args, special in (([], True), (["--literal-content"], False)):

@@ -1,12 +1,14 @@
 """Clients that leave, stall or send garbage: what they had is given back, and others do not notice."""
 import json
 import random
+import select
+import signal
 import socket
 import threading
 import time
 
 import serving
-from serving import JSON, Case, real, say, scripted
+from serving import JSON, Case, ids_of, real, say, scripted
 
 LONG = {"max_tokens": 4000, "ignore_eos": True}
 
@@ -144,6 +146,64 @@ class Real(Case):
             for t in threads:
                 t.join()
             self.assertEqual(got, [want] * 32)
+
+
+class LongBodies(Case):
+    """Prompts of long bodies are made beside the loop."""
+    PAD = "x" * 100000  # an unknown field makes any body long
+    SLOW = json.dumps({"prompt": "ab " * 1000000 + " " * 12000000})  # seconds of tokenizing
+
+    def test_same_answers(self):
+        with scripted(say("one two")) as s:
+            for pad in ({}, {"pad": self.PAD}):
+                self.assertEqual(s.complete("hi", **pad).json["choices"][0]["text"], "one two")
+                self.assertEqual(s.chat("hi", **pad).json["choices"][0]["message"]["content"], "one two")
+                events = s.complete(["hi", "ho"], stream=True, **pad).events()
+                self.assertEqual("".join(c["text"] for e in events for c in e["choices"]), "one two" * 2)
+                self.assertEqual(s.post("/tokenize", prompt="one two", **pad).json["tokens"][1:], ids_of("one two"))
+                self.refused(s.complete("hi", temperature=9, **pad), 400, "temperature", "temperature")
+                self.refused(s.post("/v1/chat/completions", messages=[], **pad), 400, "expected 1", "messages")
+                self.refused(s.post("/tokenize", **pad), 400, "field required", "prompt")
+            self.refused(s.complete("word " * 1000000), 400, "maximum context length", "input_tokens")
+            self.refused(s.chat("word " * 1000000), 400, "maximum context length", "input_tokens")
+
+    def test_others_go_on(self):
+        with scripted(say("x")) as s:
+            slow = s.connect()
+            slow.request("POST", "/tokenize", self.SLOW, JSON)
+            time.sleep(0.2)
+            for _ in range(20):
+                self.assertEqual(s.complete("hi").json["choices"][0]["text"], "x")
+            self.assertEqual(select.select([slow.sock], [], [], 0)[0], [])
+            self.assertGreater(json.loads(slow.getresponse().read())["count"], 100000)
+            slow.close()
+
+    def test_peer_leaves(self):
+        with scripted(say("x")) as s:
+            for path in ("/tokenize", "/v1/completions", "/v1/chat/completions"):
+                slow = s.connect()
+                slow.request("POST", "/tokenize", self.SLOW, JSON)
+                body = {"prompt": "hi", "messages": [{"role": "user", "content": "hi"}], "pad": self.PAD}
+                behind = s.connect()
+                behind.request("POST", path, json.dumps(body), JSON)
+                time.sleep(0.2)
+                behind.close()
+                slow.close()
+                self.assertEqual(s.complete("hi", pad=self.PAD).json["choices"][0]["text"], "x")
+            self.assertEqual(s.metric("vllm:num_requests_running"), 0)
+
+    def test_stop(self):
+        with scripted(say("x")) as s:
+            waiting = [s.connect() for _ in range(3)]
+            for connection in waiting:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            time.sleep(0.2)
+            s.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.process.wait(30), 0)
+            for connection in waiting:
+                connection.close()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Flags(Case):
 
     def test_refused(self):
         for words, says in ((["m", "--speculative-config", "{}"], "--speculative-config: not supported: speculative"),
-                            (["m", "-tp", "2"], "--tensor-parallel-size"), (["--model", "m"], "as the argument"),
+                            (["m", "-tp", "2"], "--tensor-parallel-size"), (["--model", "/nowhere", "--api-key-scope", "x"], "all|v1"),
                             (["m", "--enable_auto_tool_choice"], "tool calls"), (["m", "--headless"], "several hosts"),
                             (["m", "--tensor-parallel-size", "2"], "found '2', expected 1"),
                             (["m", "--kv-cache-dtype", "fp8"], "expected auto|bfloat16"),
@@ -48,6 +48,31 @@ class Flags(Case):
                                       "--no-enable-expert-parallel", "--gpu-memory-utilization", "0.9"]) as s:
             for flag in ("trust-remote-code", "enforce-eager", "dtype", "seed", "enable-expert-parallel"):
                 self.assertIn(f"--{flag} changes nothing: ", s.text())
+
+    def test_config(self):
+        with tempfile.TemporaryDirectory() as folder, scripted_model([say("word " * 9)]) as model:
+            path = os.path.join(folder, "serve.yaml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"model: {model}\nserved_model_name: [one, two]\nmax-model-len: 64\napi-key: [hidden-key]\n"
+                           "override-generation-config:\n  max_new_tokens: 3\nenable_prefix_caching: false\n")
+            s = serving.Server(serving.SCRIPTED, model, ["--config", path, "--max-model-len", "32"])
+            key = {"Authorization": "Bearer hidden-key"}
+            models = s.ask("GET", "/v1/models", headers=key).json["data"]
+            self.assertEqual([m["id"] for m in models], ["one", "two"])
+            self.assertEqual(s.ask("GET", "/v1/models").status, 401)
+            chat = s.chat(_headers=key)
+            self.assertEqual(chat.json["usage"]["completion_tokens"], 3)
+            self.assertEqual(s.stop(), 0)
+            self.assertIn("non-default args: {'model': '" + model, s.text())
+            for said in ("'max_model_len': 32",  # the command line wins
+                         "'api_key': '***'", "'enable_prefix_caching': False", "'max_new_tokens': 3",
+                         "'served_model_name': ['one', 'two']"):
+                self.assertIn(said.replace("'max_new_tokens': 3", '{"max_new_tokens":3}'), s.text())
+            self.assertNotIn("hidden-key", s.text())
+            s.log.close()
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("no_such_option: 1\n")
+            self.fails(f"{path}:8: unknown option --no-such-option", "--config", path)
 
     def test_taken_port(self):
         with scripted(say("x")) as s, scripted_model([]) as model:

@@ -176,6 +176,11 @@ enum engine_finish engine_job_finish(const struct engine_job *job)
 	return (enum engine_finish)atomic_load(&job->finish);
 }
 
+uint32_t engine_job_preemptions(const struct engine_job *job)
+{
+	return 0;
+}
+
 uint32_t engine_job_cached(const struct engine_job *job)
 {
 	return job->r.n_prompt / 2;

@@ -1,5 +1,6 @@
 """Streams of both endpoints: the same text as the whole answer, in vLLM's chunks, and never a half character."""
 import json
+import socket
 import time
 
 import serving
@@ -16,6 +17,24 @@ def deltas(events, index=0):
 
 def content_of(events, index=0, key="content"):
     return "".join(d.get(key) or "" for d in deltas(events, index))
+
+
+class Old(Case):
+    def test_http10(self):
+        """A stream to a client of HTTP/1.0: no chunks, the end of the connection is its end."""
+        with scripted(say("one two three")) as s:
+            body = json.dumps({"prompt": "x", "stream": True}).encode()
+            sock = socket.create_connection(("127.0.0.1", s.port), timeout=30)
+            sock.sendall(b"POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                         % len(body) + body)
+            data = b"".join(iter(lambda: sock.recv(4096), b""))
+            sock.close()
+            head, _, events = data.partition(b"\r\n\r\n")
+            self.assertNotIn(b"Transfer-Encoding", head)
+            self.assertTrue(events.endswith(b"data: [DONE]\n\n"))
+            pieces = [json.loads(e[6:])["choices"][0]["text"] for e in events.split(b"\n\n")[:-2]]
+            self.assertEqual("".join(pieces), "one two three")
+            self.assertIn('"POST /v1/completions HTTP/1.0" 200', s.text())
 
 
 class Completions(Case):

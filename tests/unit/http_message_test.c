@@ -27,9 +27,17 @@ static const struct {
 		0, "abc0123456789"},
 	{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\nC:\r\n\r\n", 0, ""},
 	{"GET / HTTP/1.1\r\n" H "X: \xC3\xA4\t y \r\nEmpty:\r\n\r\n", 0, ""},
+	/* HTTP/1.0 */
+	{"GET / HTTP/1.0\r\n\r\n", 0, ""},
+	{"GET http://b/x HTTP/1.0\r\n\r\n", 0, ""},
+	{"GET http://b/x HTTP/1.0\r\n" H "\r\n", 400, NULL},
+	{"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc", 0, "abc"},
+	{"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, NULL},
+	{"GET / HTTP/1.0\r\n" H H "\r\n", 400, NULL},
 	/* start line */
 	{"\r\n\r\nGET / HTTP/1.1\r\n" H "\r\n", 400, NULL},
-	{"GET / HTTP/1.0\r\n" H "\r\n", 505, NULL},
+	{"GET / HTTP/0.9\r\n" H "\r\n", 505, NULL},
+	{"GET / HTTP/1.2\r\n" H "\r\n", 505, NULL},
 	{"GET / HTTP/2.0\r\n" H "\r\n", 505, NULL},
 	{"PRI * HTTP/2.0\r\n\r\n", 505, NULL},
 	{"GET / HTTP/1.10\r\n" H "\r\n", 400, NULL},

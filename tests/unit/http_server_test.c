@@ -109,6 +109,40 @@ static void test_byte_by_byte(void **state)
 	http_case_close(&c);
 }
 
+/* Old clients and load balancers: closed after an answer, unless they ask for more. */
+static void test_http10(void **state)
+{
+	struct http_case c;
+	struct buf in = {0};
+	int fd;
+
+	http_case_init(&c);
+	http_case_open(&c);
+	http_case_ask(&c, "GET /n HTTP/1.0\r\n\r\n", &in);
+	assert_has(&in, "HTTP/1.1 200 ");
+	assert_has(&in, "\r\nConnection: close\r\n");
+	assert_has(&in, "GET /n [] ");
+	http_case_ask(&c, "POST /n HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab", &in);
+	assert_int_equal(count(&in, "HTTP/1.1 "), 1);
+	assert_has(&in, "[] ab");
+	fd = http_case_connect(&c);
+	for (int i = 0; i < 3; i++) {
+		http_case_send(fd, "POST /e HTTP/1.0\r\nConnection: Keep-Alive\r\nContent-Length: 4\r\n\r\nbody");
+		http_case_expect(fd, &in, "POST /e [] body");
+		assert_int_equal(count(&in, "\r\nConnection: keep-alive\r\n"), 1);
+	}
+	/* A stream has no chunks and ends with the connection. */
+	http_case_send(fd, "GET /events?2 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	assert_true(http_case_read_all(fd, &in));
+	assert_int_equal(count(&in, "Transfer-Encoding"), 0);
+	assert_has(&in, "\r\nConnection: close\r\n\r\ndata: {\"i\":0}\n\ndata: {\"i\":1}\n\n");
+	assert_string_equal(in.data + in.len - strlen("data: {\"i\":1}\n\n"), "data: {\"i\":1}\n\n");
+	close(fd);
+	http_case_wait_empty(&c);
+	buf_deinit(&in);
+	http_case_close(&c);
+}
+
 static void answer_held(void *arg)
 {
 	struct http_case *c = arg;
@@ -191,7 +225,8 @@ static void test_refusals(void **state)
 	static const struct {
 		const char *text, *status;
 	} rows[] = {
-		{"GET / HTTP/1.0\r\n\r\n", "505"},
+		{"GET / HTTP/2.0\r\n\r\n", "505"},
+		{"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400"},
 		{"GET / HTTP/9.9\r\n\r\n", "505"},
 		{"hello\r\n", "400"},
 		{"GET / HTTP/1.1\n", "400"},
@@ -207,6 +242,9 @@ static void test_refusals(void **state)
 		{"POST / HTTP/1.1\r\n" H "Content-Length: 11\r\n\r\n", "413"},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n", "413"},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n6\r\n012345\r\n", "413"},
+		/* By its size alone, before a byte of it. */
+		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n6\r\n", "413"},
+		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nfffffffffff\r\n", "413"},
 	};
 	struct http_case c;
 	struct buf in = {0};
@@ -294,6 +332,7 @@ static void test_timeouts(void **state)
 
 	http_case_init(&c);
 	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 250;
+	c.limits.body_rate = 200;
 	http_case_open(&c);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		http_case_ask(&c, rows[i].text, &in);
@@ -306,6 +345,23 @@ static void test_timeouts(void **state)
 		usleep(20000);
 	http_case_read_all(fd, &in);
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
+	close(fd);
+	/* So is a body that never pauses long enough, where the bytes are counted. */
+	fd = http_case_connect(&c);
+	http_case_send(fd, "POST / HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\n");
+	for (int i = 0; i < 50 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
+		usleep(20000);
+	http_case_read_all(fd, &in);
+	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
+	close(fd);
+	/* One that is fast enough may take longer than the silence that is allowed. */
+	fd = http_case_connect(&c);
+	http_case_send(fd, "POST /e HTTP/1.1\r\n" H "Content-Length: 500\r\n\r\n");
+	for (int i = 0; i < 25; i++) {
+		http_case_send(fd, "aaaaaaaaaaaaaaaaaaaa");
+		usleep(20000);
+	}
+	http_case_expect(fd, &in, "POST /e [] aaaa");
 	close(fd);
 	/* Idle after an answer. */
 	http_case_ask(&c, "GET / HTTP/1.1\r\n" H "\r\n", &in);
@@ -521,6 +577,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_keep_alive),
+		cmocka_unit_test(test_http10),
 		cmocka_unit_test(test_byte_by_byte),
 		cmocka_unit_test(test_pipelining),
 		cmocka_unit_test(test_expect),
