@@ -134,10 +134,11 @@ struct g_node *value_integer(struct schema *s)
 	struct grammar_ir *ir = s->ir;
 
 	if (!ir->json_integer) {
-		struct g_node *n = g_alt(ir, g_text(ir, "0"), g_seq(ir, range(ir, '1', '9'), digits(ir, 0, 18)));
+		struct g_node *n = g_seq(ir, range(ir, '1', '9'), digits(ir, 0, 18));
 
 		ir->json_integer = g_rule_new(ir, NULL) + 1;
-		g_rule_set(ir, ir->json_integer - 1, g_seq(ir, g_optional(ir, g_text(ir, "-")), n));
+		g_rule_set(ir, ir->json_integer - 1, g_alt(ir, g_text(ir, "0"),
+			g_seq(ir, g_optional(ir, g_text(ir, "-")), n)));
 	}
 	return g_call(ir, ir->json_integer - 1);
 }
@@ -155,7 +156,7 @@ struct g_node *value_number(struct schema *s)
 		struct g_node *fraction = g_seq(ir, g_text(ir, "."), digits(ir, 1, 20));
 
 		ir->json_number = g_rule_new(ir, NULL) + 1;
-		g_rule_set(ir, ir->json_number - 1, seq3(ir, value_integer(s), g_optional(ir, fraction),
+		g_rule_set(ir, ir->json_number - 1, seq3(ir, g_alt(ir, value_integer(s), g_text(ir, "-0")), g_optional(ir, fraction),
 			g_optional(ir, g_seq(ir, set_of(ir, "eE"), power))));
 	}
 	return g_call(ir, ir->json_number - 1);

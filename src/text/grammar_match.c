@@ -63,12 +63,27 @@ static void settle(struct matcher *m)
 	}
 }
 
+/* Whether any id but an end of sequence may come. */
+static bool goes_on(const struct grammar_vocab *v, const uint32_t *mask)
+{
+	for (uint32_t i = 0, words = constraint_words(v->n_ids); i < words; i++) {
+		uint32_t bits = mask[i];
+
+		for (uint32_t k = 0; bits && k < v->n_eos; k++) {
+			if ((uint32_t)v->eos[k] / 32 == i)
+				bits &= ~(1u << (v->eos[k] % 32));
+		}
+		if (bits)
+			return true;
+	}
+	return false;
+}
+
 static enum constraint_next fill(struct constraint *c, uint32_t *mask, uint32_t n_ids)
 {
 	struct matcher *m = (struct matcher *)c;
 	struct grammar *g = m->g;
 	uint32_t words = constraint_words(g->v->n_ids);
-	uint32_t ends = 0, all = 0;
 
 	BUG_ON(n_ids < g->v->n_ids);
 	pthread_mutex_lock(&g->lock);
@@ -76,14 +91,7 @@ static enum constraint_next fill(struct constraint *c, uint32_t *mask, uint32_t 
 	grammar_mask(g, m->state, mask);
 	pthread_mutex_unlock(&g->lock);
 	memset(mask + words, 0, (constraint_words(n_ids) - words) * sizeof(*mask));
-	for (uint32_t i = 0; i < words; i++)
-		all += (uint32_t)__builtin_popcount(mask[i]);
-	for (uint32_t i = 0; i < g->v->n_eos; i++) {
-		uint32_t id = (uint32_t)g->v->eos[i];
-
-		ends += id < g->v->n_ids && (mask[id / 32] >> (id % 32) & 1);
-	}
-	return all == ends ? CONSTRAINT_END_ONLY : CONSTRAINT_MORE;
+	return goes_on(g->v, mask) ? CONSTRAINT_MORE : CONSTRAINT_END_ONLY;
 }
 
 static bool accept(struct constraint *c, int32_t id)

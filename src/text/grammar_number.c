@@ -14,7 +14,8 @@
 #define MAX_BOUND 1e15  /* whole numbers and their neighbours are exact below */
 #define MAX_WHOLE 19u   /* digits of a number without a bound */
 #define MAX_FRACTION 20u
-#define DIGITS 24
+#define MAX_DECIMALS 32 /* name every double between the bounds that are taken */
+#define DIGITS 40
 
 struct magnitude {
 	char whole[DIGITS];    /* no leading zeros but "0" */
@@ -23,7 +24,7 @@ struct magnitude {
 
 struct interval { /* of magnitudes */
 	struct magnitude lo, hi;
-	bool has_hi, lo_open, hi_open;
+	bool has_hi, lo_open; /* only 0 is open: next to other bounds there is a next double */
 };
 
 static struct g_node *digits(struct grammar_ir *ir, char lo, char hi)
@@ -95,7 +96,7 @@ static struct g_node *digits_from(struct grammar_ir *ir, uint32_t min)
 
 struct bounds { /* digits after the point; lo NULL: from 0; hi NULL: no end */
 	const char *lo, *hi;
-	bool lo_open, hi_open;
+	bool lo_open;
 };
 
 static struct g_node *fraction_between(struct grammar_ir *ir, struct bounds v, bool first);
@@ -111,15 +112,15 @@ static struct g_node *next_digit(struct grammar_ir *ir, struct bounds v)
 		return g_never(ir);
 	if (v.lo && v.hi && from == to)
 		return g_seq(ir, digits(ir, from, from),
-			fraction_between(ir, (struct bounds){ lo, v.hi + 1, v.lo_open, v.hi_open }, false));
+			fraction_between(ir, (struct bounds){ lo, v.hi + 1, v.lo_open }, false));
 	if (v.lo) {
 		out = g_seq(ir, digits(ir, from, from),
-			fraction_between(ir, (struct bounds){ lo, NULL, v.lo_open, false }, false));
+			fraction_between(ir, (struct bounds){ lo, NULL, v.lo_open }, false));
 		from++;
 	}
 	if (v.hi) {
 		out = g_alt(ir, out, g_seq(ir, digits(ir, to, to),
-			fraction_between(ir, (struct bounds){ NULL, v.hi + 1, false, v.hi_open }, false)));
+			fraction_between(ir, (struct bounds){ NULL, v.hi + 1, false }, false)));
 		to--;
 	}
 	return from > to ? out : g_alt(ir, out, g_seq(ir, digits(ir, from, to), digits_from(ir, 0)));
@@ -135,7 +136,7 @@ static struct g_node *fraction_between(struct grammar_ir *ir, struct bounds v, b
 	if (!v.lo && !v.hi)
 		return digits_from(ir, first);
 	if (v.hi && !*v.hi) /* no more than 0 */
-		return v.hi_open || v.lo ? g_never(ir) : g_repeat(ir, digits(ir, '0', '0'), first, MAX_FRACTION);
+		return v.lo ? g_never(ir) : g_repeat(ir, digits(ir, '0', '0'), first, MAX_FRACTION);
 	if (!v.hi && !*v.lo) /* more than 0 */
 		return g_seq(ir, g_seq(ir, g_repeat(ir, digits(ir, '0', '0'), 0, MAX_FRACTION), digits(ir, '1', '9')),
 			digits_from(ir, 0));
@@ -167,7 +168,7 @@ static void magnitude_of(struct magnitude *m, double v)
 	char *point;
 	size_t n;
 
-	for (int k = 0; k <= 17; k++) {
+	for (int k = 0; k <= MAX_DECIMALS; k++) {
 		snprintf(text, sizeof(text), "%.*f", k, v);
 		if (strtod(text, NULL) == v)
 			break;
@@ -176,7 +177,7 @@ static void magnitude_of(struct magnitude *m, double v)
 	m->fraction[0] = 0;
 	if (point) {
 		*point = 0;
-		snprintf(m->fraction, sizeof(m->fraction), "%.20s", point + 1);
+		snprintf(m->fraction, sizeof(m->fraction), "%.32s", point + 1);
 		for (n = strlen(m->fraction); n && m->fraction[n - 1] == '0'; n--)
 			m->fraction[n - 1] = 0;
 	}
@@ -189,11 +190,10 @@ static void whole_add(char *out, const char *whole, int by)
 }
 
 /* A fraction that may be absent: then it is 0, which must lie in the interval. */
-static struct g_node *with_fraction(struct grammar_ir *ir, const char *whole, const char *lo, bool lo_open,
-	const char *hi, bool hi_open)
+static struct g_node *with_fraction(struct grammar_ir *ir, const char *whole, struct bounds v)
 {
-	bool bare = (!lo || (!*lo && !lo_open)) && (!hi || *hi || !hi_open);
-	struct g_node *inside = fraction_between(ir, (struct bounds){ lo, hi, lo_open, hi_open }, true);
+	bool bare = !v.lo || (!*v.lo && !v.lo_open);
+	struct g_node *inside = fraction_between(ir, v, true);
 
 	return g_seq(ir, g_text(ir, whole), fraction(ir, inside, bare));
 }
@@ -204,11 +204,11 @@ static struct g_node *real_between(struct grammar_ir *ir, const struct interval 
 	char from[DIGITS], to[DIGITS];
 
 	if (v->has_hi && whole_cmp(v->lo.whole, v->hi.whole) == 0)
-		return with_fraction(ir, v->lo.whole, v->lo.fraction, v->lo_open, v->hi.fraction, v->hi_open);
-	out = with_fraction(ir, v->lo.whole, v->lo.fraction, v->lo_open, NULL, false);
+		return with_fraction(ir, v->lo.whole, (struct bounds){ v->lo.fraction, v->hi.fraction, v->lo_open });
+	out = with_fraction(ir, v->lo.whole, (struct bounds){ v->lo.fraction, NULL, v->lo_open });
 	whole_add(from, v->lo.whole, 1);
 	if (v->has_hi) {
-		out = g_alt(ir, out, with_fraction(ir, v->hi.whole, NULL, false, v->hi.fraction, v->hi_open));
+		out = g_alt(ir, out, with_fraction(ir, v->hi.whole, (struct bounds){ NULL, v->hi.fraction, false }));
 		whole_add(to, v->hi.whole, -1);
 	}
 	if (!v->has_hi || whole_cmp(from, to) <= 0)
@@ -221,13 +221,18 @@ static struct g_node *real_between(struct grammar_ir *ir, const struct interval 
 static struct g_node *magnitudes(struct grammar_ir *ir, double lo, bool lo_open, double hi, bool hi_open,
 	bool integer)
 {
-	struct interval v = { .has_hi = isfinite(hi), .lo_open = lo_open, .hi_open = hi_open };
+	struct interval v = { .has_hi = isfinite(hi), .lo_open = lo_open && lo == 0 };
 
 	if (integer) {
 		lo = lo_open ? floor(lo) + 1 : ceil(lo);
 		hi = hi_open ? ceil(hi) - 1 : floor(hi);
+	} else if (lo == hi && (lo_open || hi_open)) {
+		return g_never(ir);
+	} else { /* digits beyond a double's precision must not round to an open bound */
+		lo = lo_open && lo > 0 ? nextafter(lo, INFINITY) : lo;
+		hi = hi_open && v.has_hi ? nextafter(hi, 0) : hi;
 	}
-	if (lo > hi || (lo == hi && !integer && (lo_open || hi_open)))
+	if (lo > hi)
 		return g_never(ir);
 	magnitude_of(&v.lo, lo);
 	if (v.has_hi)
@@ -250,7 +255,8 @@ enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, cons
 			b->has_max && b->max_open, integer);
 	if (min < 0)
 		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), magnitudes(ir, max < 0 ? -max : 0,
-			max <= 0 && b->has_max && b->max_open, -min, b->has_min && b->min_open, integer)));
+			max < 0 ? b->max_open : integer || (max == 0 && b->max_open), -min, b->has_min && b->min_open,
+			integer))); /* integers have no -0 */
 	*out = node ? node : g_never(ir);
 	return OK;
 }

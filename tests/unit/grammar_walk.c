@@ -68,14 +68,18 @@ static int32_t draw(void)
 /* Random, but inclined to close what is open, the more so in a long walk. */
 static int32_t choose(int step)
 {
-	static const char closing[] = "\"}]0,Zn+.@:/-1tT";
+	static const char closing[] = "\"}]0,Zn+.@:/-1tTdoyac";
 	bool finish = step > FINISH_AFTER;
 
 	if (allowed(eos) && (finish || rand() % 3 == 0))
 		return eos;
-	for (const char *c = closing; *c; c++) {
-		if (allowed(byte_id[(unsigned char)*c]) && (finish ? rand() % 8 != 0 : rand() % 6 == 0))
-			return byte_id[(unsigned char)*c];
+	if (finish && allowed(byte_id['"']) && rand() % 2)
+		return byte_id['"'];
+	for (size_t i = 0, from = finish && rand() % 2 ? (size_t)rand() : 0; i < sizeof(closing) - 1; i++) {
+		int32_t id = byte_id[(unsigned char)closing[(from + i) % (sizeof(closing) - 1)]];
+
+		if (allowed(id) && (finish ? rand() % 8 != 0 : rand() % 6 == 0))
+			return id;
 	}
 	if (rand() % 3 == 0) { /* any one byte */
 		for (int i = 0, from = rand() % 256; i < 256; i++) {
