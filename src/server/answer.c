@@ -15,6 +15,7 @@
 #include "server/choice.h"
 #include "server/fields.h"
 #include "server/json_put.h"
+#include "text/grammar.h"
 #include "server/worker.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
@@ -149,9 +150,14 @@ static enum status submit(struct choice *c, uint32_t nth, struct refusal *no)
 	};
 	struct error err;
 
+	if (a->p.grammar) {
+		request.constraint = grammar_matcher_create(a->p.grammar);
+		request.constraint_after = c->prompt->thinking ? a->s->format.think_end : -1;
+	}
 	request.sampling.seed += nth; /* choices of a prompt differ, the first one as with n = 1 */
 	if (engine_job_create(&c->job, &request, &err) != OK) {
 		c->job = NULL;
+		constraint_destroy(request.constraint);
 		if (err.code == E_NOMEM)
 			return refuse_status(no, 503, "ServiceUnavailableError", NULL, "%s", err.msg);
 		return refuse_error(no, NULL, &err);

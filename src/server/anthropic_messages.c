@@ -13,10 +13,10 @@
 
 static const char *stop_reason(const struct choice *c)
 {
-	if (strcmp(c->finish, "tool_calls") == 0)
-		return "tool_use";
 	if (strcmp(c->finish, "length") == 0)
 		return "max_tokens";
+	if (c->n_calls && c->stop_kind == STOP_NONE)
+		return "tool_use";
 	return c->stop_kind == STOP_AT_STRING ? "stop_sequence" : "end_turn";
 }
 

@@ -117,13 +117,19 @@ static void take_text(struct choice *c, const struct chat_event *e)
 	follow(c, from);
 }
 
+/* A call that the client itself chose is no news to it. */
+static const char *calls_finish(const struct choice *c)
+{
+	return c->a->tools.choice == TOOLS_NAMED ? "stop" : "tool_calls";
+}
+
 static void begin_call(struct choice *c, const struct chat_event *e)
 {
 	struct choice_call *call;
 
 	end_part(c);
 	if (!c->a->tools.parallel && c->n_calls == 1) {
-		finish(c, "tool_calls");
+		finish(c, calls_finish(c));
 		return;
 	}
 	c->calls = mem_grow(c->calls, &c->call_cap, c->n_calls + 1, sizeof(*c->calls));
@@ -152,7 +158,7 @@ static void end_call(struct choice *c, bool complete)
 		log_info("server", "%s: the arguments of a tool call are not a JSON object", c->a->id);
 	json_decref(v);
 	if (!c->a->tools.parallel)
-		finish(c, "tool_calls");
+		finish(c, calls_finish(c));
 }
 
 static void take_event(void *arg, const struct chat_event *e)
@@ -218,7 +224,7 @@ static void take_end(struct choice *c, enum engine_finish why)
 	calls = c->n_calls > 0 && c->stop_kind == STOP_NONE;
 	if (!c->done)
 		finish(c, c->a->prompt_only || why == ENGINE_LENGTH ? "length" :
-			why != ENGINE_STOP ? "abort" : calls ? "tool_calls" : "stop");
+			why != ENGINE_STOP ? "abort" : calls ? calls_finish(c) : "stop");
 }
 
 void choice_take(struct choice *c, enum engine_finish finish_now)

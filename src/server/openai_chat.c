@@ -9,6 +9,7 @@
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_logprobs.h"
+#include "server/structured.h"
 
 /* --- the answer ----------------------------------------------------------------------------------------- */
 
@@ -278,30 +279,38 @@ static enum status parse_max_tokens(struct answer *a, struct refusal *no)
 	return OK;
 }
 
+static enum status force_tools(struct answer *a, struct refusal *no)
+{
+	json_t *tools = openai_tools_forced(&a->tools);
+	enum status st;
+
+	if (!tools)
+		return OK;
+	st = structured_tools(&a->p.grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, no);
+	json_decref(tools);
+	return st;
+}
+
 static enum status parse_tools(struct answer *a, struct refusal *no)
 {
 	const struct serving *s = a->s;
-	json_t *forced;
+	bool calls;
 
 	TRY(openai_tools_parse(&a->tools, a->body, no));
 	if (!a->tools.list)
 		return OK;
-	forced = openai_tools_forced(&a->tools);
-	json_decref(forced);
-	if (forced)
-		return refuse(no, "tool_choice",
-			"tool_choice: calls cannot be required: structured output is not supported");
-	if (a->tools.choice == TOOLS_AUTO && !chat_format_has_calls(&s->format))
+	calls = a->tools.choice != TOOLS_NONE;
+	if (calls && !chat_format_has_calls(&s->format))
 		return refuse(no, "tools", "tools: the model's tokenizer has no tokens for tool calls");
-	if (a->tools.choice == TOOLS_AUTO && s->o->chat && !field_get(a->body, "chat_template") &&
+	if (calls && s->o->chat && !field_get(a->body, "chat_template") &&
 		!chat_template_shows_tools(s->o->chat))
 		return refuse(no, "tools", "tools: the model's chat template does not show them to the model: start "
 			"the server with another --chat-template");
-	if (a->tools.choice == TOOLS_NONE && chat_format_has_calls(&s->format)) {
+	if (!calls && chat_format_has_calls(&s->format)) {
 		openai_sampling_forbid(&a->p, s, s->format.calls_begin);
 		openai_sampling_forbid(&a->p, s, s->format.call_begin);
 	}
-	return OK;
+	return force_tools(a, no);
 }
 
 /* echo: the last message's text in front of the answer, when it has the answer's role. */

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "server/fields.h"
+#include "server/structured.h"
 
 #define MAX_STOP_STRINGS 16
 #define MAX_STOP_BYTES 4096
@@ -31,12 +32,6 @@ static const struct unsupported {
 	{ "use_beam_search", "beam search is not supported" },
 	{ "logprob_token_ids", "log probabilities of chosen ids are not supported" },
 	{ "repetition_detection", "repetition detection is not supported" },
-	{ "structured_outputs", "structured output is not supported" },
-	{ "guided_json", "structured output is not supported" },
-	{ "guided_regex", "structured output is not supported" },
-	{ "guided_choice", "structured output is not supported" },
-	{ "guided_grammar", "structured output is not supported" },
-	{ "guided_json_object", "structured output is not supported" },
 	{ "kv_transfer_params", "prefill and decode on different servers are not supported" },
 	{ "prompt_embeds", "prompts given as embeddings are not accepted" },
 	{ "logits_processors", "code in requests is not accepted" },
@@ -44,21 +39,12 @@ static const struct unsupported {
 
 static enum status check_unsupported(const json_t *body, struct refusal *no)
 {
-	json_t *format = NULL;
-	const char *type = "text";
-
 	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++) {
 		const json_t *v = field_get(body, unsupported[i].name);
 
 		if (v && !json_is_false(v))
 			return refuse(no, unsupported[i].name, "%s: %s", unsupported[i].name, unsupported[i].why);
 	}
-	TRY(field_object(&format, body, "response_format", no));
-	if (format)
-		TRY(field_string(&type, format, "type", no));
-	if (strcmp(type, "text") != 0)
-		return refuse(no, "response_format",
-			"response_format: type %.40s is not supported: structured output is not supported", type);
 	return OK;
 }
 
@@ -396,6 +382,7 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 	TRY(parse_prompt_rules(p, s, body, no));
 	TRY(parse_identity(p, s, body, r, no));
 	TRY(field_int(&p->thinking_budget, body, "thinking_token_budget", -1, INT32_MAX, no));
+	TRY(structured_parse(&p->grammar, s->structured, body, no));
 	TRY(field_bool(&p->skip_special, body, "skip_special_tokens", no));
 	TRY(field_bool(&p->tokens_as_ids, body, "return_tokens_as_token_ids", no));
 	return field_bool(&p->return_ids, body, "return_token_ids", no);
@@ -409,6 +396,7 @@ void openai_sampling_deinit(struct openai_sampling *p)
 	token_buf_deinit(&p->allowed);
 	token_buf_deinit(&p->bad_ids);
 	stop_set_deinit(&p->stops);
+	grammar_unref(p->grammar);
 	*p = (struct openai_sampling){ 0 };
 }
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "server/answer.h"
 #include "server/serving_int.h"
+#include "server/structured.h"
 #include "server/worker.h"
 
 #define TICK_US 1000000u
@@ -141,7 +142,8 @@ static enum status open_engine(struct serving *s, struct error *err)
 	s->n_ids = options.n_ids < s->vocab ? options.n_ids : s->vocab;
 	s->max_model_len = engine_max_model_len(s->engine);
 	s->max_token_bytes = longest_token(s->tok);
-	return choose_eos(s, err);
+	TRY(choose_eos(s, err));
+	return structured_create(&s->structured, s->tok, s->n_ids, s->defaults.eos, s->defaults.n_eos, err);
 }
 
 static enum status open_listener(struct serving *s, struct error *err)
@@ -215,6 +217,7 @@ out:
 	if (s->engine)
 		engine_destroy(s->engine);
 	answer_free_all(s);
+	structured_destroy(s->structured);
 	if (s->tls)
 		http_tls_close(s->tls);
 	return st;

@@ -16,6 +16,7 @@
 #define SERVING_MAX_CHOICES 4096
 
 struct answer;
+struct structured;
 struct worker;
 
 struct serving {
@@ -36,6 +37,7 @@ struct serving {
 	uint32_t max_model_len;
 	size_t max_token_bytes; /* of the longest token: longer texts cannot fit the context */
 	struct sampling_defaults defaults;
+	struct structured *structured; /* owned */
 	struct metrics metrics;
 	struct engine_stats last_stats;
 	double last_stats_at;

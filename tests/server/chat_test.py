@@ -133,8 +133,9 @@ class Refusals(Case):
             for choice in ("maybe", 5, {}, {"type": "function"}, {"type": "function", "function": {"name": "g"}}):
                 self.refused(s.chat(tools=[tool], tool_choice=choice), 400, "tool_choice", "tool_choice")
             for choice in ("required", {"type": "function", "function": {"name": "f"}}):
-                self.refused(s.chat(tools=[tool], tool_choice=choice), 400, "not supported", "tool_choice")
-            for choice in ("none", "auto"):
+                self.refused(s.chat(tools=[tool], tool_choice=choice, structured_outputs={"regex": "a"}), 400,
+                             "another constraint", "tool_choice")
+            for choice in ("none", "auto", "required"):
                 self.assertEqual(s.chat(tools=[tool], tool_choice=choice).status, 200)
             self.refused(s.chat(tools=[tool], parallel_tool_calls=1), 400, "expected true or false", "parallel_tool_calls")
             self.refused(s.chat(reasoning_effort="huge"), 400, "expected none", "reasoning_effort")
@@ -147,7 +148,7 @@ class Refusals(Case):
             self.refused(s.chat(thinking_token_budget=-2), 400, "must be from", "thinking_token_budget")
             self.refused(s.chat(chat_template="x"), 400, "--trust-request-chat-template", "chat_template")
             self.refused(s.chat(chat_template_kwargs=5), 400, "expected an object", "chat_template_kwargs")
-            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "not supported", "response_format")
+            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "needs an object", "response_format")
             self.refused(s.chat(max_tokens=0), 400, "max_tokens", "max_tokens")
             self.refused(s.chat(model="x"), 404, "does not exist", "model", "NotFoundError")
             image = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]

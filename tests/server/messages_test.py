@@ -205,12 +205,10 @@ class Refusals(Case):
                                ({"messages": HI + [{"role": "assistant", "content": [{**use, "input": "x"}]}]}, "as input"),
                                ({"system": 5}, "system"), ({"system": [image]}, "system"), ({"tools": [{"name": "f"}]}, "input_schema"),
                                ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "only custom"),
-                               ({"tools": TOOLS, "tool_choice": {"type": "any"}}, "not supported"),
-                               ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": "get_time"}}, "not supported"),
                                ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": "x"}}, "not in tools"),
                                ({"tools": TOOLS, "tool_choice": {"type": "tool"}}, "tool_choice"),
                                ({"thinking": {"type": "maybe"}}, "thinking.type"), ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "budget"),
-                               ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "not supported"),
+                               ({"output_config": {"format": {"type": "xml"}}}, "output_config"),
                                ({"temperature": 5}, "temperature"), ({"stop_sequences": [""]}, "stop"),
                                ({"max_tokens": 100000}, "maximum context length")):
                 with self.subTest(body=body):
@@ -246,6 +244,11 @@ class Demo(Case):
                 message = put_together(events_of(answer)) if stream else answer.json
                 self.assertEqual([b["input"] for b in message["content"] if b["type"] == "tool_use"], [{"city": "Paris"}])
                 self.assertEqual(message["stop_reason"], "tool_use")
+            for choice in ({"type": "any"}, {"type": "tool", "name": "get_time"}):
+                message = ask(s, HI, tool_choice=choice, **{**body, "max_tokens": 200}).json
+                self.assertEqual(message["stop_reason"], "tool_use")
+                self.assertEqual(message["content"][0]["type"], "tool_use")
+            self.assertEqual(message["content"][0]["name"], "get_time")
 
 
 if __name__ == "__main__":

@@ -337,6 +337,28 @@ class Demo(Case):
             for marker in MARKERS:
                 self.assertNotIn(marker, none["message"]["content"])
 
+    def test_required(self):
+        """Whatever is asked, calls of these tools come, with arguments that fit, whole and streamed; thinking may come first."""
+        named = {"type": "function", "function": {"name": "get_time"}}
+        with real() as s:
+            for question in ("Hello", "What is 12 + 30?", "What is the weather in Paris?"):
+                for choice, names, finish in (("required", {"get_time", "get_weather"}, "tool_calls"), (named, {"get_time"}, "stop")):
+                    for more in ({}, {"parallel_tool_calls": False}, THINKING):
+                        body = {"tools": TOOLS, "tool_choice": choice, "temperature": 0, "max_tokens": 400, **more}
+                        whole = Message.whole(s.chat(question, **body).json["choices"][0])
+                        self.assertEqual(whole.finish, finish)
+                        self.assertIsNone(whole.content)
+                        self.assertEqual(bool(whole.reasoning), more is THINKING)
+                        self.assertLessEqual({n for n, _ in whole.calls}, names)
+                        for _, arguments in whole.calls:
+                            self.assertIsInstance(json.loads(arguments)["city"], str)
+                        if "parallel_tool_calls" in more:
+                            self.assertEqual(len(whole.calls), 1)
+                        streamed = Message.streamed(s.chat(question, stream=True, **body).events())
+                        self.assertEqual(streamed.parts(), whole.parts())
+        with scripted(say("x"), args=["--tool-call-parser", "deepseek_v3"]) as s:
+            self.refused(s.chat(tools=TOOLS, tool_choice="required"), 400, "deepseek_v3", "tool_choice")
+
     def test_thinking_budget(self):
         with real() as s:
             body = {"temperature": 0, "max_tokens": 200, **THINKING}
