@@ -2,7 +2,7 @@
  * Any bytes as the body of a request for a chat or a completion, without an engine: refused with an error
  * object that is valid JSON, or prompts and sampling that an engine can take.
  *
- * The first byte chooses: c a chat, p a completion; C a chat that may bring its own template; anything else
+ * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API; C a chat that may bring its own template; anything else
  * is one of these too, and belongs to the body.
  */
 #include <stdint.h>
@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "server/answer.h"
 #include "server/fields.h"
+#include "server/structured.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,12 +42,12 @@ static void open_serving(void)
 	options.engine.priority = true;
 	serving = (struct serving){
 		.o = &options, .tok = tok, .scratch = tokenizer_scratch_create(),
-		.think_begin = tokenizer_token_find(tok, "<think>", 7),
-		.think_end = tokenizer_token_find(tok, "</think>", 8),
 		.vocab = (uint32_t)tokenizer_n_ids(tok), .n_ids = (uint32_t)tokenizer_n_ids(tok),
 		.max_model_len = 512, .max_token_bytes = 16,
 	};
+	chat_format_init(&serving.format, tok, chat_dialect_guess(tok, chat));
 	require(sampling_defaults_init(&serving.defaults, NULL, NULL, &err) == OK);
+	require(structured_create(&serving.structured, tok, serving.n_ids, (const int32_t[]){ 1 }, 1, &err) == OK);
 	require(sampling_defaults_add_eos(&serving.defaults, 1, serving.vocab, "", &err) == OK);
 }
 
@@ -103,7 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct http_header header = { "Content-Type", "application/json" };
 	struct http_request r = { .headers = &header, .n_headers = 1 };
 	struct call call = { .s = &serving, .r = &r };
-	bool chat = size && (data[0] & 1);
+	const struct answer_form *form = size && data[0] == 'm' ? &anthropic_form :
+		size && (data[0] & 1) ? &openai_chat_form : &openai_completion_form;
 	struct refusal no;
 	struct answer *a;
 	json_t *body;
@@ -111,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!serving.o)
 		open_serving();
 	options.trust_request_chat_template = size && data[0] == 'C';
-	if (size && strchr("cpC", data[0])) {
+	if (size && strchr("cpmC", data[0])) {
 		data++;
 		size--;
 	}
@@ -119,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_refusal(&no);
 		return 0;
 	}
-	a = answer_create(&call, chat ? &openai_chat_form : &openai_completion_form, body);
+	a = answer_create(&call, form, body);
 	if (a->form->parse(a, &no) == OK && a->form->prompts(a, serving.scratch, &no) == OK)
 		check_answer(a);
 	else

@@ -159,6 +159,11 @@ static void set_answers(struct serving_options *o, const struct serve_values *v)
 	o->max_logprobs = (uint32_t)v->max_logprobs;
 	o->stream_interval = (uint32_t)v->stream_interval;
 	o->response_role = v->response_role;
+	for (int i = 0; v->tool_parser && i < CHAT_N_DIALECTS; i++) {
+		if (strcmp(v->tool_parser, chat_dialect_names[i]) == 0)
+			o->dialect = i;
+	}
+	o->always_thinks = v->reasoning_parser && strcmp(v->reasoning_parser, "deepseek_r1") == 0;
 	o->trust_request_chat_template = v->trust_request_chat_template;
 	o->literal_content = v->literal_content;
 	o->tokens_as_ids = v->tokens_as_ids;

@@ -76,6 +76,12 @@ static const struct opt model_opts[] = {
 	{ JSON("override-generation-config"), AT(overrides),
 		.help = "Over these defaults: temperature, top_p, top_k, min_p, repetition_penalty, "
 			"max_new_tokens." },
+	{ .name = "tool-call-parser", .type = OPT_CHOICE, .choices = "deepseek_v31|deepseek_v3|kimi_k2", AT(tool_parser),
+		.help = "How the model writes tool calls (default: as its tokens and template show)." },
+	{ .name = "reasoning-parser", .type = OPT_CHOICE, .choices = "deepseek_r1|deepseek_v3|deepseek_v31|kimi_k2",
+		AT(reasoning_parser),
+		.help = "deepseek_r1: answers begin with reasoning even where the chat template does not open "
+			"<think>. The others: only where it does (the default)." },
 	{ .name = "max-logprobs", .type = OPT_INT, .value = "N", .min = 0, .max = SERVING_MAX_LOGPROBS,
 		AT(max_logprobs), .help = "Most log probabilities of a token (default 20)." },
 	{ 0 },
@@ -176,8 +182,7 @@ const struct opt serve_accepted[] = {
 	ACCEPT_TEXT(12, "seed", "N", "Requests without a seed draw a fresh one; those with one repeat."),
 	ACCEPT_TEXT(13, "swap-space", "GIB", "Preempted requests are computed again."),
 	ACCEPT_CHOICE(14, "prefix-caching-hash-algo", "sha256", "Blocks are named by SHA-256."),
-	ACCEPT_CHOICE(15, "reasoning-parser", "deepseek_r1|deepseek_v3",
-		"Reasoning is split at </think> whenever the prompt opens <think>."),
+	ACCEPT_SWITCH(15, "enable-auto-tool-choice", "Requests with tools may always leave the choice to the model."),
 	ACCEPT_CHOICE(16, "chat-template-content-format", "auto|string|openai", "Both forms are taken."),
 	ACCEPT_CHOICE(17, "api-server-count", "1", "One thread serves HTTP."),
 	ACCEPT_SWITCH(18, "disable-log-requests", "Requests are logged with --enable-log-requests alone."),
@@ -211,10 +216,8 @@ static const struct opt_refused refused[] = {
 	{ "--data-parallel-start-rank", "several hosts are not supported yet" },
 	{ "--data-parallel-rank", "several hosts are not supported yet" },
 	{ "--additional-config", "it holds settings of vllm-ascend that have no meaning here" },
-	{ "--enable-auto-tool-choice", "tool calls are not parsed yet" },
-	{ "--tool-call-parser", "tool calls are not parsed yet" },
-	{ "--structured-outputs-config", "structured output is not supported yet" },
-	{ "--guided-decoding-backend", "structured output is not supported yet" },
+	{ "--structured-outputs-config", "there is one backend, and requests choose its options" },
+	{ "--guided-decoding-backend", "there is one backend" },
 	{ "--enable-lora", "LoRA is not supported" },
 	{ "--lora-modules", "LoRA is not supported" },
 	{ "--num-gpu-blocks-override", "size the cache with --kv-cache-memory-bytes" },
@@ -233,8 +236,8 @@ const struct opt_table serve_table = {
 	.arguments = "MODEL",
 	.summary = "Serve a model over the OpenAI HTTP API",
 	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and 200 from\n"
-		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/models,\n"
-		   "/tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a chat page at /.\n",
+		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/messages,\n"
+		   "/v1/models, /tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a chat page at /.\n",
 	.min_args = 0, /* or --model */
 	.max_args = 1,
 	.opts = http_opts,

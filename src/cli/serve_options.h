@@ -28,6 +28,7 @@ struct serve_values {
 	bool trust_request_chat_template;
 	bool literal_content;
 	const char *response_role;
+	const char *tool_parser, *reasoning_parser; /* NULL: the model's */
 	const char *generation_config;
 	const char *overrides; /* JSON */
 	int64_t max_logprobs;

@@ -104,9 +104,9 @@ static void add_stop(struct session *s, int32_t id)
 	s->rules.n_stop_ids = s->n_stop;
 }
 
-void session_stop_at(struct session *s, const char *token)
+void session_stop_at(struct session *s, int32_t id)
 {
-	add_stop(s, tokenizer_token_find(s->prompter.tok, token, strlen(token)));
+	add_stop(s, id);
 }
 
 static enum status choose_stops(struct session *s, const struct generation_config *g, struct error *err)

@@ -65,8 +65,8 @@ enum status session_open(struct session *s, const char *dir, const struct sessio
 	struct error *err);
 void session_close(struct session *s); /* also after a failed open of a zeroed session */
 
-/* Adds an id to the stops if the tokenizer has a token of this name. */
-void session_stop_at(struct session *s, const char *token);
+/* One more id that ends answers. */
+void session_stop_at(struct session *s, int32_t id);
 
 enum session_end {
 	SESSION_STOP,    /* a stop id: it was not passed on */

@@ -5,14 +5,9 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "text/detok.h"
 
 #define DIM "\033[2m"
 #define PLAIN "\033[0m"
-
-/* Tokens after which the text is no longer the assistant's (spec: model, section 10). */
-static const char *const hallucinated[] = { "<｜User｜>", "<｜tool▁outputs▁begin｜>",
-	"<｜tool▁output▁begin｜>" };
 
 static volatile sig_atomic_t interrupted;
 
@@ -42,10 +37,10 @@ enum status talk_open(struct talk *t, const char *dir, const char *template_path
 	TRY(prompter_open(&t->s.prompter, dir, template_path, err));
 	TRY(prompter_need_chat(&t->s.prompter, err));
 	TRY(session_open(&t->s, dir, v, err));
-	for (size_t i = 0; i < sizeof(hallucinated) / sizeof(*hallucinated); i++)
-		session_stop_at(&t->s, hallucinated[i]);
-	t->think_begin = tokenizer_token_find(t->s.prompter.tok, "<think>", 7);
-	t->think_end = tokenizer_token_find(t->s.prompter.tok, "</think>", 8);
+	chat_format_init(&t->format, t->s.prompter.tok,
+		chat_dialect_guess(t->s.prompter.tok, t->s.prompter.chat));
+	for (size_t i = 0; i < t->format.n_ends; i++)
+		session_stop_at(&t->s, t->format.ends[i]);
 	t->stats = v->stats;
 	return OK;
 }
@@ -78,19 +73,18 @@ enum status talk_begin(struct talk *t, const char *system, struct error *err)
 /* One answer on its way to the terminal. */
 struct answer {
 	struct talk *t;
-	struct detok detok;
-	bool reasoning; /* now */
+	struct chat_parse parse;
+	bool reasoning; /* is being shown */
 	struct buf content;  /* owned: for the history */
 	struct buf out;      /* owned */
-	struct buf delta;    /* owned */
 };
 
 /* On a terminal, what a model writes must not steer it: control characters become U+FFFD. */
-static void put_printable(struct buf *out, const struct buf *text)
+static void put_printable(struct buf *out, const char *text, size_t len)
 {
-	for (size_t i = 0; i < text->len; i++) {
-		unsigned char c = (unsigned char)text->data[i];
-		bool c1 = c == 0xC2 && i + 1 < text->len && (unsigned char)text->data[i + 1] < 0xA0;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+		bool c1 = c == 0xC2 && i + 1 < len && (unsigned char)text[i + 1] < 0xA0;
 
 		if ((c >= ' ' && c != 0x7F && !c1) || c == '\n' || c == '\t') {
 			buf_putc(out, (char)c);
@@ -101,48 +95,38 @@ static void put_printable(struct buf *out, const struct buf *text)
 	}
 }
 
-/* Sends a->delta where it belongs. */
-static void put_delta(struct answer *a)
+/* Frames the reasoning that is shown; its end stands even where there was none. */
+static void show_reasoning(struct answer *a, bool on)
 {
-	if (!a->reasoning)
-		buf_append(&a->content, a->delta.data, a->delta.len);
-	if (!a->reasoning || a->t->show_reasoning) {
-		if (a->t->terminal)
-			put_printable(&a->out, &a->delta);
-		else
-			buf_append(&a->out, a->delta.data, a->delta.len);
-	}
-	buf_reset(&a->delta);
-}
-
-static void begin_reasoning(struct answer *a)
-{
-	a->reasoning = true;
-	if (a->t->show_reasoning)
+	if (a->reasoning == on || !a->t->show_reasoning)
+		return;
+	a->reasoning = on;
+	if (on)
 		buf_puts(&a->out, a->t->terminal ? DIM : "<think>");
+	else
+		buf_puts(&a->out, a->t->terminal ? PLAIN "\n\n" : "</think>\n");
 }
 
-static void end_reasoning(struct answer *a)
+static void take_part(void *arg, const struct chat_event *e)
 {
-	detok_flush(&a->detok, &a->delta);
-	put_delta(a);
-	a->reasoning = false;
-	if (a->t->show_reasoning)
-		buf_puts(&a->out, a->t->terminal ? PLAIN "\n\n" : "</think>\n");
+	struct answer *a = arg;
+
+	if (e->kind == CHAT_CONTENT)
+		buf_append(&a->content, e->text, e->len);
+	else if (!a->t->show_reasoning)
+		return;
+	if (a->t->terminal)
+		put_printable(&a->out, e->text, e->len);
+	else
+		buf_append(&a->out, e->text, e->len);
 }
 
 static enum status take_token(void *arg, int32_t id, struct error *err)
 {
 	struct answer *a = arg;
 
-	if (!a->reasoning && id == a->t->think_begin) {
-		begin_reasoning(a);
-	} else if (a->reasoning && id == a->t->think_end) {
-		end_reasoning(a);
-	} else {
-		detok_push(&a->detok, id, &a->delta);
-		put_delta(a);
-	}
+	chat_parse_push(&a->parse, id);
+	show_reasoning(a, a->parse.state == CHAT_IN_REASONING);
 	return cli_out(&a->out, err);
 }
 
@@ -163,15 +147,17 @@ static enum status render(struct talk *t, struct token_buf *ids, struct error *e
 static enum status print_answer(struct answer *a, const struct token_buf *ids,
 	const volatile sig_atomic_t *stop, enum session_end *end, struct error *err)
 {
+	const struct tokenizer *tok = a->t->s.prompter.tok;
+	struct chat_parse_options options = { .reasoning = true, .skip_special = true };
 	enum status st, flushed;
 	struct error ignored;
 
-	if (ids->len && ids->data[ids->len - 1] == a->t->think_begin)
-		begin_reasoning(a);
+	options.thinking = chat_prompt_opens_thinking(&a->t->format, tok, ids->data, ids->len, false);
+	chat_parse_init(&a->parse, tok, &a->t->format, &options, take_part, a);
+	show_reasoning(a, options.thinking);
 	st = session_answer(&a->t->s, ids, take_token, a, stop, end, err);
-	detok_flush(&a->detok, &a->delta);
-	put_delta(a);
-	if (a->reasoning && a->t->show_reasoning && a->t->terminal)
+	chat_parse_end(&a->parse, st == OK);
+	if (a->reasoning && a->t->terminal)
 		buf_puts(&a->out, PLAIN);
 	if (st == OK)
 		buf_putc(&a->out, '\n');
@@ -187,7 +173,6 @@ enum status talk_turn(struct talk *t, const char *text, size_t len,
 	size_t before = json_array_size(t->messages);
 	enum status st;
 
-	detok_init(&a.detok, t->s.prompter.tok, true);
 	TRY_GOTO(out, add_message(t, "user", text, len, err));
 	TRY_GOTO(out, render(t, &ids, err));
 	TRY_GOTO(out, print_answer(&a, &ids, stop, end, err));
@@ -198,8 +183,8 @@ out:
 	while (st != OK && json_array_size(t->messages) > before)
 		json_array_remove(t->messages, json_array_size(t->messages) - 1);
 	token_buf_deinit(&ids);
+	chat_parse_deinit(&a.parse);
 	buf_deinit(&a.content);
 	buf_deinit(&a.out);
-	buf_deinit(&a.delta);
 	return st;
 }

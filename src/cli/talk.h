@@ -2,8 +2,7 @@
  * A conversation with an open session: history, chat template, printing of answers as they come.
  * What `run` drives, once or line by line.
  *
- * Reasoning is told from the answer by token ids: it starts where the prompt ended with <think> or
- * the model writes <think>, and ends at </think>.
+ * Reasoning is told from the answer as the server does it (text/chat_parse.h).
  */
 #ifndef CLI_TALK_H
 #define CLI_TALK_H
@@ -15,6 +14,7 @@
 
 #include "base/error.h"
 #include "cli/session.h"
+#include "text/chat_parse.h"
 
 struct talk {
 	struct session s;
@@ -23,8 +23,7 @@ struct talk {
 	bool show_reasoning;
 	bool terminal;       /* stdout is one: dim reasoning, no control characters */
 	bool stats;
-	int32_t think_begin; /* ids, or -1 */
-	int32_t think_end;
+	struct chat_format format;
 };
 
 /* Opens prompter and template (MODEL's or template_path's), then the session. */

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/constraint.h"
 #include "base/error.h"
 #include "engine/logits.h"
 #include "engine/runtime.h"
@@ -35,6 +36,8 @@ struct engine_request {
 	uint32_t max_tokens;   /* at least 1; cut where the context ends */
 	struct sampling_params sampling;
 	struct logits_rules rules; /* rules.stop_ids end the answer; NULL to ignore the end of a sequence */
+	struct constraint *constraint; /* of the answer, or NULL; the job owns it once it is created */
+	int32_t constraint_after;      /* the id after which it holds, as of </think>; -1: from the first token */
 	int n_logprobs;        /* -1: none; else of the chosen token and of so many likeliest */
 	int n_prompt_logprobs; /* the same for each prompt token; nothing is read from the prefix cache */
 	int32_t priority;      /* smaller first; 0 under first come, first served */

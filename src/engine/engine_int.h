@@ -38,6 +38,7 @@ struct engine_job {
 	/* The engine's own. */
 	uint32_t slot;
 	uint32_t live_at; /* index in engine.live */
+	bool constrained; /* r.constraint holds for the next token */
 };
 
 /* Output arrays for an answer in a context of max_model_len. */

@@ -150,7 +150,7 @@ enum status generator_next(struct generator *g, const struct sampling_params *pa
 	if (g->n_tokens == g->rt->max_context_tokens)
 		return error_set(err, E_LIMIT, "the context of %u tokens is full (--max-model-len)",
 			g->rt->max_context_tokens);
-	row = logits_apply(g->work, rules, g->logits, g->n_ids, g->ids, g->n_given, g->n_tokens);
+	row = logits_apply(g->work, rules, NULL, g->logits, g->n_ids, g->ids, g->n_given, g->n_tokens);
 	next = sampler_choose(g->sampler, params, row, g->n_ids, g->n_tokens);
 	if (next < 0)
 		return error_set(err, E_INTERNAL, "no finite logit at position %u: the weights hold NaN or "

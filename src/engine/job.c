@@ -66,6 +66,7 @@ enum status engine_job_create(struct engine_job **out, const struct engine_reque
 	TRY(check(request, err));
 	job = mem_alloc(sizeof(*job));
 	*job = (struct engine_job){ .r = *request };
+	job->constrained = request->constraint && request->constraint_after < 0;
 	job->memory = at = mem_try_alloc(1, padded(prompt) + padded(stop) + padded(bias) + padded(allowed) +
 		padded(bad) + padded(lengths) + padded(salt) + 8);
 	if (!at) {
@@ -93,6 +94,7 @@ void engine_job_destroy(struct engine_job *job)
 	free(job->prompt_own);
 	free(job->prompt_top);
 	free(job->memory);
+	constraint_destroy(job->r.constraint);
 	free(job);
 }
 

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/constraint.h"
 #include "base/mem.h"
 
 struct logits_work {
 	uint32_t vocab;
 	float *row;      /* owned [vocab] */
 	uint32_t *count; /* owned [vocab] */
+	uint32_t *mask;  /* owned [constraint_words(vocab)] */
 };
 
 struct logits_rules logits_rules_none(void)
@@ -71,6 +73,8 @@ enum status logits_rules_check(const struct logits_rules *r, uint32_t vocab, str
 		TRY(check_ids("bad_words", r->bad_ids + at, r->bad_lengths[i], vocab, err));
 		at += r->bad_lengths[i];
 	}
+	if (r->thinking_limited)
+		TRY(check_id("thinking_token_budget", 0, r->thinking_end, vocab, err));
 	return OK;
 }
 
@@ -81,7 +85,8 @@ enum status logits_work_create(struct logits_work **out, uint32_t vocab, struct 
 	w->vocab = vocab;
 	w->row = mem_try_alloc(vocab, sizeof(*w->row));
 	w->count = mem_try_alloc(vocab, sizeof(*w->count));
-	if (!w->row || !w->count) {
+	w->mask = mem_try_alloc(constraint_words(vocab) + 1, sizeof(*w->mask));
+	if (!w->row || !w->count || !w->mask) {
 		logits_work_destroy(w);
 		return error_set(err, E_NOMEM, "logits: no memory for a vocabulary of %u", vocab);
 	}
@@ -96,12 +101,31 @@ void logits_work_destroy(struct logits_work *w)
 		return;
 	free(w->row);
 	free(w->count);
+	free(w->mask);
 	free(w);
+}
+
+uint32_t *logits_work_mask(struct logits_work *w)
+{
+	return w->mask;
 }
 
 static bool has_penalty(const struct logits_rules *r)
 {
 	return r->repetition_penalty != 1 || r->frequency_penalty != 0 || r->presence_penalty != 0;
+}
+
+/* Reasoning is due to end with this token. */
+static bool ends_thinking(const struct logits_rules *r, const int32_t *generated, uint32_t n)
+{
+	if (!r->thinking_limited || n != r->thinking_budget)
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		if (generated[i] == r->thinking_end || generated[i] == r->thinking_leaves[0] ||
+			generated[i] == r->thinking_leaves[1])
+			return false;
+	}
+	return true;
 }
 
 static bool has_rule(const struct logits_rules *r, uint32_t n_generated)
@@ -121,6 +145,17 @@ static void copy_allowed(float *row, const struct logits_rules *r, const float *
 	for (uint32_t i = 0; i < r->n_allowed; i++) {
 		if ((uint32_t)r->allowed[i] < n)
 			row[r->allowed[i]] = logits[r->allowed[i]];
+	}
+}
+
+/* Most words of a mask are all or nothing. */
+static void apply_mask(float *row, const uint32_t *mask, uint32_t n)
+{
+	for (uint32_t at = 0; at < n; at += 32) {
+		uint32_t bits = mask[at / 32];
+
+		for (uint32_t i = 0; bits != UINT32_MAX && i < 32 && at + i < n; i++)
+			row[at + i] = bits >> i & 1 ? row[at + i] : -INFINITY;
 	}
 }
 
@@ -167,13 +202,21 @@ static void penalize(struct logits_work *w, const struct logits_rules *r, uint32
 		w->count[ids[i]] = 0;
 }
 
-const float *logits_apply(struct logits_work *w, const struct logits_rules *r, const float *logits,
-	uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids)
+const float *logits_apply(struct logits_work *w, const struct logits_rules *r, const uint32_t *mask,
+	const float *logits, uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids)
 {
 	BUG_ON(n > w->vocab || n_prompt > n_ids);
-	if (!has_rule(r, n_ids - n_prompt))
+	if (ends_thinking(r, ids + n_prompt, n_ids - n_prompt) && (uint32_t)r->thinking_end < n) {
+		for (uint32_t i = 0; i < n; i++)
+			w->row[i] = -INFINITY;
+		w->row[r->thinking_end] = 0;
+		return w->row;
+	}
+	if (!mask && !has_rule(r, n_ids - n_prompt))
 		return logits;
 	copy_allowed(w->row, r, logits, n);
+	if (mask)
+		apply_mask(w->row, mask, n);
 	forbid_bad(w->row, r, n, ids, n_prompt, n_ids);
 	for (uint32_t i = 0; i < r->n_bias; i++) {
 		if ((uint32_t)r->bias[i].id < n)

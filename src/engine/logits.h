@@ -2,7 +2,7 @@
  * What a request asks of the logits before a token is chosen (spec: serving, section 1.3), and what it
  * wants to know of them afterwards.
  *
- * Rules apply in vLLM's order: allowed ids, bad words, logit bias, minimum length, repetition, frequency
+ * Rules apply in vLLM's order: mask of a constraint and allowed ids, bad words, logit bias, minimum length, repetition, frequency
  * and presence penalty; the sampler's temperature and truncation come after them. Log probabilities are of
  * the row as the model gave it, before any rule ("raw_logprobs").
  */
@@ -34,6 +34,11 @@ struct logits_rules {
 	const int32_t *bad_ids;      /* bad words, one after the other */
 	const uint32_t *bad_lengths; /* [n_bad] tokens of each, at least 1 */
 	uint32_t n_bad;
+	/* After so many generated tokens without thinking_end, or one of the ids that leave reasoning as well
+	 * (-1: none), thinking_end is the only one that may be chosen. */
+	bool thinking_limited;
+	uint32_t thinking_budget;
+	int32_t thinking_end, thinking_leaves[2];
 };
 
 struct logits_rules logits_rules_none(void);
@@ -46,13 +51,16 @@ struct logits_work; /* scratch for one vocabulary size; one thread */
 enum status logits_work_create(struct logits_work **out, uint32_t vocab, struct error *err);
 void logits_work_destroy(struct logits_work *w);
 
+/* Room for a mask over the vocabulary, for whoever fills one (base/constraint.h). */
+uint32_t *logits_work_mask(struct logits_work *w);
+
 /*
  * The row that the rules leave of `logits` [n]: `logits` itself when there is no rule, otherwise a copy that
- * lives until the next call. ids: the sequence so far, its first n_prompt are the prompt. What a rule
+ * lives until the next call. mask: bits of the ids that may be chosen (base/constraint.h), or NULL. ids: the sequence so far, its first n_prompt are the prompt. What a rule
  * forbids is -infinity.
  */
-const float *logits_apply(struct logits_work *w, const struct logits_rules *r, const float *logits,
-	uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids);
+const float *logits_apply(struct logits_work *w, const struct logits_rules *r, const uint32_t *mask,
+	const float *logits, uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids);
 
 #define LOGPROBS_MAX 128u
 

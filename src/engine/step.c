@@ -2,7 +2,8 @@
  * One step of the engine: plan, forward, choose a token for each sequence, commit, tell.
  *
  * Rows are shared out to the compute threads; a token depends on its row and its request alone, so not on
- * which thread chose it. Nothing here allocates, locks or calls the system.
+ * which thread chose it. Nothing here allocates, locks or calls the system, but a constraint may (base/constraint.h),
+ * in its own bounds.
  */
 #include <math.h>
 #include <string.h>
@@ -47,15 +48,33 @@ static uint32_t sample_output(const struct choice *c, uint32_t i)
 	return end - 1;
 }
 
+/* A token was chosen: the constraint takes it, or begins after it. */
+static int32_t follow(struct engine_job *job, int32_t id)
+{
+	if (job->constrained)
+		return constraint_accept(job->r.constraint, id) ? id : -1;
+	job->constrained = job->r.constraint && id == job->r.constraint_after;
+	return id;
+}
+
 static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, struct engine_job *job)
 {
 	struct sched_seq_info info = sched_seq_get(c->e->sched, c->slices[i].slot);
 	const float *raw = row_of(c, sample_output(c, i)), *row;
 	uint32_t n = c->e->n_ids, n_top = (uint32_t)job->r.n_logprobs, at = info.n_known - info.n_prompt;
+	struct logits_rules rules = job->r.rules;
+	uint32_t *mask = NULL;
 	int32_t id;
 
-	row = logits_apply(with->work, &job->r.rules, raw, n, info.ids, info.n_prompt, info.n_known);
+	if (job->constrained) {
+		mask = logits_work_mask(with->work);
+		if (constraint_fill(job->r.constraint, mask, n) == CONSTRAINT_END_ONLY)
+			rules.min_tokens = 0; /* the text is complete: no more can be asked of it */
+	}
+	row = logits_apply(with->work, &rules, mask, raw, n, info.ids, info.n_prompt, info.n_known);
 	id = sampler_choose(with->sampler, &job->r.sampling, row, n, info.n_known);
+	if (id >= 0)
+		id = follow(job, id);
 	if (id >= 0 && job->own)
 		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, c->vocab, id);
 	return id;
@@ -84,6 +103,19 @@ static bool is_stop(const struct engine_job *job, int32_t id)
 	return false;
 }
 
+/* The request's own rules, or the weights. */
+static void no_token(struct engine_job *job)
+{
+	const struct logits_rules *r = &job->r.rules;
+	uint32_t n = engine_job_tokens(job);
+
+	if (job->constrained || r->allowed || r->n_bad || r->n_bias)
+		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
+	else
+		error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",
+			job->r.n_prompt + n);
+}
+
 /* Every sequence's result, for the scheduler. */
 static void fill_results(struct choice *c)
 {
@@ -100,8 +132,7 @@ static void fill_results(struct choice *c)
 		e->results[i].stop = is_stop(job, e->chosen[i]);
 		if (e->chosen[i] >= 0)
 			continue;
-		error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or "
-			"infinity, or every token is forbidden", job->r.n_prompt + engine_job_tokens(job));
+		no_token(job);
 		e->chosen[i] = 0;
 		e->results[i].stop = true;
 	}

@@ -15,6 +15,7 @@
 #include "server/choice.h"
 #include "server/fields.h"
 #include "server/json_put.h"
+#include "text/grammar.h"
 #include "server/worker.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
@@ -125,13 +126,9 @@ static void answer_refuse(struct answer *a, const struct refusal *no)
 /* After the start: as the answer if nothing was sent, otherwise as an event of the stream. */
 static void answer_fail(struct answer *a, const struct refusal *no)
 {
-	struct buf body = { 0 };
-
 	if (a->call->streaming) {
-		refusal_put(&body, no);
-		call_stream_event(a->call, &body);
+		call_stream_error(a->call, no);
 		call_stream_end(a->call);
-		buf_deinit(&body);
 	} else {
 		call_refuse(a->call, no);
 	}
@@ -156,9 +153,14 @@ static enum status submit(struct choice *c, uint32_t nth, struct refusal *no)
 	};
 	struct error err;
 
+	if (a->p.grammar) {
+		request.constraint = grammar_matcher_create(a->p.grammar);
+		request.constraint_after = c->prompt->thinking ? a->s->format.think_end : -1;
+	}
 	request.sampling.seed += nth; /* choices of a prompt differ, the first one as with n = 1 */
 	if (engine_job_create(&c->job, &request, &err) != OK) {
 		c->job = NULL;
+		constraint_destroy(request.constraint);
 		if (err.code == E_NOMEM)
 			return refuse_status(no, 503, "ServiceUnavailableError", NULL, "%s", err.msg);
 		return refuse_error(no, NULL, &err);
@@ -297,9 +299,15 @@ void answer_send(struct answer *a, const struct buf *json)
 	a->written_ns = a->s->news_ns;
 }
 
+void answer_send_named(struct answer *a, const char *event, const struct buf *json)
+{
+	call_stream_named(a->call, event, json);
+	a->written_ns = clock_ns();
+}
+
 static void finish_stream(struct answer *a)
 {
-	if (a->p.include_usage) {
+	if (a->p.include_usage && a->form->chunk_object) {
 		buf_reset(&a->event);
 		buf_putc(&a->event, '{');
 		answer_put_head(&a->event, a);
@@ -346,7 +354,8 @@ static void send_news(struct choice *c)
 		return;
 	if (!a->call->streaming)
 		call_stream_begin(a->call);
-	a->form->chunk(c);
+	if (!a->form->chunk(c))
+		return;
 	c->started = true;
 	c->sent = c->seen;
 	buf_reset(&c->text);
@@ -482,7 +491,7 @@ void answer_put_usage(struct buf *out, const struct answer *a, const struct choi
 		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)u.cached);
 	else
 		buf_puts(out, "null");
-	if (a->choices[0].prompt->thinking)
+	if (a->choices[0].prompt->thinking || u.reasoning)
 		buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
 			(unsigned long long)u.reasoning);
 	buf_putc(out, '}');

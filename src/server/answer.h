@@ -12,9 +12,12 @@
 
 #include <time.h>
 
+#include "base/buf.h"
+
 #include "server/openai_sampling.h"
+#include "server/openai_tools.h"
 #include "server/serving_int.h"
-#include "text/detok.h"
+#include "text/chat_parse.h"
 
 struct answer_prompt {
 	struct token_buf ids;
@@ -29,6 +32,14 @@ enum stop_kind {
 	STOP_AT_ID,
 };
 
+/* One tool call of a choice. */
+struct choice_call {
+	char id[48]; /* ours; the model's own where it fits */
+	struct buf name, arguments; /* owned */
+	bool announced;       /* stream: id and name have left */
+	size_t arguments_sent;
+};
+
 struct choice {
 	struct answer *a;
 	const struct answer_prompt *prompt;
@@ -37,15 +48,20 @@ struct choice {
 	bool ended;             /* the engine has given it back */
 	bool done;              /* complete for the client */
 	bool started;           /* stream: the first chunk has left */
-	bool thinking;
 	uint32_t seen;          /* tokens taken from the job */
 	uint32_t sent;          /* stream: tokens that chunks have covered */
-	uint32_t n_reasoning;   /* tokens before </think> */
-	struct detok detok;
+	uint32_t n_reasoning;   /* tokens of reasoning, without its markers */
+	uint32_t reasoning_end; /* tokens up to its end, markers included */
+	struct chat_parse parse;
+	enum chat_event_kind part; /* of what is held: CHAT_REASONING or CHAT_CONTENT */
 	struct stop_match match;
 	struct buf held;      /* may belong to a stop string */
 	struct buf text;      /* whole answers: all of it; streams: what no chunk has had yet */
-	struct buf reasoning; /* the same, before </think> */
+	struct buf reasoning; /* the same */
+	struct choice_call *calls; /* [n_calls] owned: all of them */
+	size_t n_calls, call_cap;
+	size_t n_blocks;      /* Anthropic, stream: begun */
+	const char *block;    /* kind of the last one while it is open; otherwise NULL */
 	size_t text_offset;   /* of the next token, in code points */
 	const char *finish;   /* NULL until done */
 	enum stop_kind stop_kind;
@@ -54,8 +70,10 @@ struct choice {
 };
 
 struct answer_form {
-	const char *id_prefix, *object, *chunk_object;
-	void (*chunk)(struct choice *c); /* one or more events for what is new of it */
+	const char *id_prefix, *call_prefix;
+	const char *object, *chunk_object; /* chunk_object NULL: streams have no chunk of usage */
+	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
+	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
 	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
 	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
@@ -69,6 +87,8 @@ struct answer {
 	json_t *body;      /* owned */
 	const struct answer_form *form;
 	struct openai_sampling p;
+	struct openai_tools tools;
+	bool split; /* chat: reasoning and calls are told from content */
 	struct answer_prompt *prompts; /* [n_prompts] owned */
 	uint32_t n_prompts;
 	struct choice *choices; /* [n_choices] owned: prompt by prompt */
@@ -97,7 +117,7 @@ void answer_tick(struct serving *s);
 /* Frees what is left once the engine is gone. */
 void answer_free_all(struct serving *s);
 
-extern const struct answer_form openai_chat_form, openai_completion_form;
+extern const struct answer_form openai_chat_form, openai_completion_form, anthropic_form;
 
 /* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
 struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
@@ -110,6 +130,7 @@ void answer_set_prompts(struct answer *a, uint32_t n);
 void answer_send(struct answer *a, const struct buf *json);
 /* "id":...,"object":...,"created":...,"model":... of the answer or of a chunk. */
 void answer_put_head(struct buf *out, struct answer *a);
+void answer_send_named(struct answer *a, const char *event, const struct buf *json);
 /* Of all choices, or of one alone. */
 void answer_put_usage(struct buf *out, const struct answer *a, const struct choice *only);
 /* The value of stop_reason. */

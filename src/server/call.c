@@ -27,21 +27,25 @@ static bool usable_id(const char *id)
 	return len > 0 && len <= CALL_MAX_ID;
 }
 
-static void set_id(struct call *c)
+void call_random_id(char *out)
 {
-	const char *id = http_request_header(c->r, "X-Request-Id");
 	uint64_t bits[2];
 
-	if (usable_id(id)) {
-		strcpy(c->id, id);
-		return;
-	}
 	if (getrandom(bits, sizeof(bits), 0) != sizeof(bits)) {
 		bits[0] = random_u64(clock_ns(), 0);
 		bits[1] = random_u64(clock_ns(), 1);
 	}
-	snprintf(c->id, sizeof(c->id), "%016llx%016llx", (unsigned long long)bits[0],
-		(unsigned long long)bits[1]);
+	snprintf(out, CALL_RANDOM_ID, "%016llx%016llx", (unsigned long long)bits[0], (unsigned long long)bits[1]);
+}
+
+static void set_id(struct call *c)
+{
+	const char *id = http_request_header(c->r, "X-Request-Id");
+
+	if (usable_id(id))
+		strcpy(c->id, id);
+	else
+		call_random_id(c->id);
 }
 
 struct call *call_create(struct serving *s, struct http_request *r)
@@ -170,11 +174,19 @@ void call_json(struct call *c, struct buf *body)
 	buf_deinit(body);
 }
 
+static void put_refusal(struct buf *out, const struct call *c, const struct refusal *no)
+{
+	if (c->anthropic)
+		refusal_put_anthropic(out, no);
+	else
+		refusal_put(out, no);
+}
+
 void call_refuse(struct call *c, const struct refusal *no)
 {
 	struct buf body = { 0 };
 
-	refusal_put(&body, no);
+	put_refusal(&body, c, no);
 	call_body(c, no->status, JSON_TYPE, body.data, body.len);
 	buf_deinit(&body);
 }
@@ -182,8 +194,13 @@ void call_refuse(struct call *c, const struct refusal *no)
 void call_unauthorized(struct call *c)
 {
 	static const char body[] = "{\"error\":\"Unauthorized\"}";
+	struct refusal no;
 
-	call_body(c, 401, JSON_TYPE, body, sizeof(body) - 1);
+	refuse_status(&no, 401, "AuthenticationError", NULL, "Unauthorized");
+	if (c->anthropic)
+		call_refuse(c, &no);
+	else
+		call_body(c, 401, JSON_TYPE, body, sizeof(body) - 1);
 }
 
 /* What is allowed, as the value of a header: the list, or "*" as what was asked for. */
@@ -239,6 +256,24 @@ void call_stream_event(struct call *c, const struct buf *json)
 	c->sent_bytes += json->len;
 }
 
+void call_stream_named(struct call *c, const char *event, const struct buf *json)
+{
+	sse_send(c->r, event, json->data, json->len);
+	c->sent_bytes += json->len;
+}
+
+void call_stream_error(struct call *c, const struct refusal *no)
+{
+	struct buf body = { 0 };
+
+	put_refusal(&body, c, no);
+	if (c->anthropic)
+		call_stream_named(c, "error", &body);
+	else
+		call_stream_event(c, &body);
+	buf_deinit(&body);
+}
+
 void call_stream_comment(struct call *c)
 {
 	sse_comment(c->r, "working");
@@ -246,7 +281,8 @@ void call_stream_comment(struct call *c)
 
 void call_stream_end(struct call *c)
 {
-	sse_send(c->r, NULL, "[DONE]", 6);
+	if (!c->anthropic)
+		sse_send(c->r, NULL, "[DONE]", 6);
 	count(c, 200);
 	http_stream_end(c->r);
 	free(c);

@@ -12,6 +12,9 @@
 #include "server/refusal.h"
 
 #define CALL_MAX_ID 128
+#define CALL_RANDOM_ID 33 /* bytes, NUL included */
+
+void call_random_id(char *out);
 
 struct serving;
 
@@ -21,6 +24,7 @@ struct call {
 	const char *route; /* for metrics: the pattern, or "none" */
 	uint64_t began_ns;
 	bool streaming;
+	bool anthropic; /* errors and streams are of that API */
 	uint64_t sent_bytes; /* of the body, framing aside */
 	char id[CALL_MAX_ID + 1]; /* X-Request-Id, when it is printable and short enough; otherwise random */
 };
@@ -40,8 +44,12 @@ void call_preflight(struct call *c);
 
 void call_stream_begin(struct call *c);
 void call_stream_event(struct call *c, const struct buf *json);
+/* With a name of its own, as the Anthropic API has it. */
+void call_stream_named(struct call *c, const char *event, const struct buf *json);
+/* As the last event but the end. */
+void call_stream_error(struct call *c, const struct refusal *no);
 void call_stream_comment(struct call *c);
-void call_stream_end(struct call *c); /* with data: [DONE] */
+void call_stream_end(struct call *c); /* of OpenAI's, with data: [DONE] */
 /* The peer is gone. */
 void call_drop(struct call *c);
 

@@ -11,9 +11,6 @@
 #define MAX_MESSAGES 16384
 #define MAX_KWARGS 64
 
-/* Text and the closing newline of some templates may follow <think>. */
-#define THINK_WITHIN 2u
-
 static enum status check_messages(json_t **out, const json_t *body, struct refusal *no)
 {
 	static const char *const roles[] = { "system", "developer", "user", "assistant", "tool", NULL };
@@ -41,6 +38,30 @@ static enum status check_messages(json_t **out, const json_t *body, struct refus
 	return OK;
 }
 
+static enum status check_effort(const char *effort, struct refusal *no)
+{
+	static const char *const efforts[] = { "none", "minimal", "low", "medium", "high", "xhigh", "max" };
+
+	for (size_t i = 0; i < sizeof(efforts) / sizeof(*efforts); i++) {
+		if (!effort || strcmp(effort, efforts[i]) == 0)
+			return OK;
+	}
+	return refuse(no, "reasoning_effort",
+		"reasoning_effort: found %.40s, expected none, minimal, low, medium, high, xhigh or max", effort);
+}
+
+/* "false" is true to a template. */
+static enum status check_switches(const json_t *kwargs, struct refusal *no)
+{
+	bool ignored;
+
+	if (field_bool(&ignored, kwargs, "thinking", no) == OK &&
+		field_bool(&ignored, kwargs, "enable_thinking", no) == OK)
+		return OK;
+	return refuse(no, "chat_template_kwargs",
+		"chat_template_kwargs: thinking and enable_thinking must be true or false");
+}
+
 /* The server's default variables, then the request's over them. Owned; NULL when there are none. */
 static enum status merge_kwargs(json_t **out, const struct serving *s, const json_t *body, struct refusal *no)
 {
@@ -48,7 +69,9 @@ static enum status merge_kwargs(json_t **out, const struct serving *s, const jso
 	const char *effort = NULL;
 
 	TRY(field_object(&kwargs, body, "chat_template_kwargs", no));
+	TRY(check_switches(kwargs, no));
 	TRY(field_string(&effort, body, "reasoning_effort", no));
+	TRY(check_effort(effort, no));
 	if (json_object_size(kwargs) > MAX_KWARGS)
 		return refuse(no, "chat_template_kwargs", "chat_template_kwargs: more than %d variables",
 			MAX_KWARGS);
@@ -148,17 +171,4 @@ enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, str
 		chat_template_destroy(owned);
 	json_decref(in.kwargs);
 	return st;
-}
-
-bool chat_prompt_thinks(const struct serving *s, const struct token_buf *ids)
-{
-	for (size_t i = 0; i < THINK_WITHIN && i < ids->len && s->think_begin >= 0 && s->think_end >= 0; i++) {
-		int32_t id = ids->data[ids->len - 1 - i];
-
-		if (id == s->think_end)
-			return false;
-		if (id == s->think_begin)
-			return true;
-	}
-	return false;
 }

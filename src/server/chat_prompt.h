@@ -16,7 +16,4 @@
 enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
 	const json_t *body, struct refusal *no);
 
-/* Whether the prompt leaves <think> open, so that the answer begins with reasoning. */
-bool chat_prompt_thinks(const struct serving *s, const struct token_buf *ids);
-
 #endif

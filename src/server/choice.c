@@ -1,13 +1,28 @@
 /* Tokens to text (server/choice.h). */
 #include "server/choice.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+static void take_event(void *arg, const struct chat_event *e);
 
 void choice_init(struct choice *c, struct answer *a, uint32_t index)
 {
+	struct chat_parse_options options = {
+		.reasoning = a->split,
+		.calls = a->split && a->tools.choice != TOOLS_NONE,
+		.skip_special = a->p.skip_special,
+	};
+
 	*c = (struct choice){ .a = a, .index = index, .prompt = &a->prompts[index / a->p.n] };
-	c->thinking = c->prompt->thinking;
-	detok_init(&c->detok, a->s->tok, a->p.skip_special);
+	options.thinking = c->prompt->thinking;
+	c->part = options.thinking ? CHAT_REASONING : CHAT_CONTENT;
+	chat_parse_init(&c->parse, a->s->tok, &a->s->format, &options, take_event, c);
 	stop_match_init(&c->match, &a->p.stops);
 }
 
@@ -15,6 +30,12 @@ void choice_deinit(struct choice *c)
 {
 	if (c->job)
 		engine_job_destroy(c->job);
+	for (size_t i = 0; i < c->n_calls; i++) {
+		buf_deinit(&c->calls[i].name);
+		buf_deinit(&c->calls[i].arguments);
+	}
+	free(c->calls);
+	chat_parse_deinit(&c->parse);
 	stop_match_deinit(&c->match);
 	buf_deinit(&c->held);
 	buf_deinit(&c->text);
@@ -28,7 +49,7 @@ static void release(struct choice *c, size_t keep)
 
 	if (n == 0)
 		return;
-	buf_append(c->thinking ? &c->reasoning : &c->text, c->held.data, n);
+	buf_append(c->part == CHAT_REASONING ? &c->reasoning : &c->text, c->held.data, n);
 	memmove(c->held.data, c->held.data + n, keep);
 	c->held.len = keep;
 }
@@ -40,6 +61,21 @@ static void finish(struct choice *c, const char *reason)
 	c->done = true;
 }
 
+static bool has_news(const struct choice_call *call)
+{
+	return !call->announced || call->arguments.len > call->arguments_sent;
+}
+
+/* Those before the last one that was announced have none. */
+size_t choice_calls_from(const struct choice *c)
+{
+	size_t i = c->n_calls;
+
+	while (i > 0 && !c->calls[i - 1].announced)
+		i--;
+	return i > 0 && has_news(&c->calls[i - 1]) ? i - 1 : i;
+}
+
 /* Bytes of `held` from `from` on are new: looks for stop strings, then lets go what cannot be one. */
 static void follow(struct choice *c, size_t from)
 {
@@ -47,8 +83,6 @@ static void follow(struct choice *c, size_t from)
 	size_t used;
 	int found;
 
-	if (from == c->held.len)
-		return;
 	found = stop_match_push(&c->match, c->held.data + from, c->held.len - from,
 		c->seen > a->p.rules.min_tokens, &used);
 	if (found < 0) {
@@ -63,29 +97,106 @@ static void follow(struct choice *c, size_t from)
 	finish(c, "stop");
 }
 
-static void end_thinking(struct choice *c)
+/* No stop string reaches from one part into another. */
+static void end_part(struct choice *c)
 {
-	detok_flush(&c->detok, &c->held);
 	release(c, 0);
-	stop_match_deinit(&c->match); /* no stop string reaches from the reasoning into the content */
+	stop_match_deinit(&c->match);
 	stop_match_init(&c->match, &c->a->p.stops);
-	c->thinking = false;
+}
+
+static void take_text(struct choice *c, const struct chat_event *e)
+{
+	size_t from;
+
+	if (c->part != e->kind)
+		end_part(c);
+	c->part = e->kind;
+	from = c->held.len;
+	buf_append(&c->held, e->text, e->len);
+	follow(c, from);
+}
+
+/* A call that the client itself chose is no news to it. */
+static const char *calls_finish(const struct choice *c)
+{
+	return c->a->tools.choice == TOOLS_NAMED ? "stop" : "tool_calls";
+}
+
+static void begin_call(struct choice *c, const struct chat_event *e)
+{
+	struct choice_call *call;
+
+	end_part(c);
+	if (!c->a->tools.parallel && c->n_calls == 1) {
+		finish(c, calls_finish(c));
+		return;
+	}
+	c->calls = mem_grow(c->calls, &c->call_cap, c->n_calls + 1, sizeof(*c->calls));
+	call = &c->calls[c->n_calls++];
+	*call = (struct choice_call){ .announced = false };
+	if (e->id && e->id_len < sizeof(call->id)) {
+		memcpy(call->id, e->id, e->id_len);
+	} else {
+		strcpy(call->id, c->a->form->call_prefix);
+		call_random_id(call->id + strlen(call->id));
+	}
+	buf_append(&call->name, e->text, e->len);
+	buf_puts(&call->arguments, "");
+}
+
+/* Clients get what the model wrote, also where it is no object: they know better what to do about it. */
+static void end_call(struct choice *c, bool complete)
+{
+	const struct buf *text = &c->calls[c->n_calls - 1].arguments;
+	json_t *v;
+
+	if (!complete)
+		return;
+	v = json_loadb(text->data, text->len, 0, NULL);
+	if (!json_is_object(v))
+		log_info("server", "%s: the arguments of a tool call are not a JSON object", c->a->id);
+	json_decref(v);
+	if (!c->a->tools.parallel)
+		finish(c, calls_finish(c));
+}
+
+static void take_event(void *arg, const struct chat_event *e)
+{
+	struct choice *c = arg;
+
+	if (c->done)
+		return;
+	switch (e->kind) {
+	case CHAT_REASONING:
+	case CHAT_CONTENT:
+		take_text(c, e);
+		break;
+	case CHAT_CALL:
+		begin_call(c, e);
+		break;
+	case CHAT_ARGUMENTS: /* no stop string ends them: half of a call is of no use */
+		buf_append(&c->calls[c->n_calls - 1].arguments, e->text, e->len);
+		break;
+	case CHAT_CALL_END:
+		end_call(c, e->complete);
+	}
 }
 
 static void take_token(struct choice *c, int32_t id)
 {
-	size_t from = c->held.len;
+	enum chat_state before = c->parse.state;
 
 	c->seen++;
 	if (c->a->prompt_only)
 		return;
-	if (c->thinking && id == c->a->s->think_end) {
-		end_thinking(c);
-		return;
-	}
-	c->n_reasoning += c->thinking;
-	detok_push(&c->detok, id, &c->held);
-	follow(c, from);
+	chat_parse_push(&c->parse, id);
+	if (c->parse.state == CHAT_IN_REASONING && before == CHAT_IN_REASONING)
+		c->n_reasoning += id != c->a->s->format.think_begin;
+	if (c->parse.state == CHAT_IN_REASONING || before == CHAT_IN_REASONING)
+		c->reasoning_end = c->seen;
+	if (c->parse.state != before && !c->done)
+		end_part(c);
 }
 
 /* The token that ended the answer: text only when the client asked for it. */
@@ -107,13 +218,13 @@ static void take_stop(struct choice *c, int32_t id)
 
 static void take_end(struct choice *c, enum engine_finish why)
 {
-	size_t from = c->held.len;
+	bool calls;
 
-	detok_flush(&c->detok, &c->held);
-	follow(c, from);
+	chat_parse_end(&c->parse, why == ENGINE_STOP);
+	calls = c->n_calls > 0 && c->stop_kind == STOP_NONE;
 	if (!c->done)
 		finish(c, c->a->prompt_only || why == ENGINE_LENGTH ? "length" :
-			why == ENGINE_STOP ? "stop" : "abort");
+			why != ENGINE_STOP ? "abort" : calls ? calls_finish(c) : "stop");
 }
 
 void choice_take(struct choice *c, enum engine_finish finish_now)

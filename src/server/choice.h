@@ -10,4 +10,7 @@ void choice_deinit(struct choice *c);
 /* Takes the tokens that are new; `finish` was read from the job before. Sets done, unless it is an error. */
 void choice_take(struct choice *c, enum engine_finish finish);
 
+/* For forms that stream: the first call that has news for the client; n_calls: none has. */
+size_t choice_calls_from(const struct choice *c);
+
 #endif

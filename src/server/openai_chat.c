@@ -5,18 +5,24 @@
 #include "base/mem.h"
 #include "server/answer.h"
 #include "server/chat_prompt.h"
+#include "server/choice.h"
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_logprobs.h"
+#include "server/structured.h"
 
 /* --- the answer ----------------------------------------------------------------------------------------- */
+
+/* The first token from here on that the client may see. */
+static uint32_t shown_from(const struct choice *c, uint32_t from)
+{
+	return !c->a->show_reasoning && from < c->reasoning_end ? c->reasoning_end : from;
+}
 
 static void put_logprobs(struct buf *out, const struct choice *c, uint32_t from)
 {
 	const struct answer *a = c->a;
 
-	if (!a->show_reasoning && c->prompt->thinking && from < c->n_reasoning)
-		from = c->n_reasoning < c->seen ? c->n_reasoning : c->seen;
 	buf_puts(out, ",\"logprobs\":");
 	if (a->p.n_logprobs >= 0 && from < c->seen)
 		logprobs_put_chat(out, c, from, c->seen);
@@ -73,31 +79,91 @@ static void first_chunk(struct choice *c)
 	end_chunk(out, c, c->a->p.return_ids);
 }
 
-static void put_delta(struct buf *out, const struct choice *c)
+static void put_call(struct buf *out, const struct choice_call *call, size_t from)
 {
-	bool reasoning = c->reasoning.len && c->a->show_reasoning;
+	buf_puts(out, "\"function\":{");
+	if (from == 0 && !call->announced) {
+		buf_puts(out, "\"name\":");
+		json_put_string(out, call->name.len ? call->name.data : "", call->name.len);
+		buf_putc(out, ',');
+	}
+	buf_puts(out, "\"arguments\":");
+	json_put_string(out, call->arguments.data + from, call->arguments.len - from);
+	buf_putc(out, '}');
+}
+
+static void put_call_head(struct buf *out, const struct choice_call *call)
+{
+	buf_puts(out, "\"id\":");
+	json_put_text(out, call->id);
+	buf_puts(out, ",\"type\":\"function\",");
+}
+
+static void put_call_deltas(struct buf *out, struct choice *c)
+{
+	buf_puts(out, "\"tool_calls\":[");
+	for (size_t i = choice_calls_from(c), first = i; i < c->n_calls; i++) {
+		struct choice_call *call = &c->calls[i];
+
+		buf_printf(out, "%s{\"index\":%zu,", i > first ? "," : "", i);
+		if (!call->announced)
+			put_call_head(out, call);
+		put_call(out, call, call->arguments_sent);
+		buf_putc(out, '}');
+		call->announced = true;
+		call->arguments_sent = call->arguments.len;
+	}
+	buf_putc(out, ']');
+}
+
+/* Whether content has not begun. */
+static bool is_reasoning(const struct choice *c)
+{
+	return c->parse.state == CHAT_IN_REASONING || c->parse.reasoning_cut;
+}
+
+static void put_delta(struct buf *out, struct choice *c)
+{
+	bool reasoning = c->reasoning.len && c->a->show_reasoning, calls = choice_calls_from(c) < c->n_calls;
+	bool content = c->text.len || (!reasoning && !is_reasoning(c) && c->n_calls == 0);
 
 	if (reasoning)
 		put_reasoning(out, &c->reasoning);
-	if (c->text.len || (!reasoning && !c->thinking)) {
+	if (content) {
 		buf_puts(out, reasoning ? ",\"content\":" : "\"content\":");
 		json_put_string(out, c->text.len ? c->text.data : "", c->text.len);
 	}
+	if (calls) {
+		buf_puts(out, reasoning || content ? "," : "");
+		put_call_deltas(out, c);
+	}
 }
 
-static void chunk(struct choice *c)
+/* Whether what is new of a choice shows: names, markers and hidden reasoning alone do not. */
+static bool is_silent(const struct choice *c)
+{
+	bool reasoning = c->parse.state == CHAT_IN_REASONING;
+
+	if (c->done || c->text.len || (c->reasoning.len && c->a->show_reasoning) || choice_calls_from(c) < c->n_calls)
+		return false;
+	return (reasoning && !c->a->show_reasoning) || (!reasoning && c->parse.state != CHAT_IN_CONTENT);
+}
+
+static bool chunk(struct choice *c)
 {
 	struct answer *a = c->a;
 	struct buf *out = &a->event;
+	uint32_t from = shown_from(c, c->sent);
 
 	if (!c->started)
 		first_chunk(c);
-	if (!a->show_reasoning && c->thinking && !c->done)
-		return;
+	c->started = true;
+	if (is_silent(c))
+		return false;
 	begin_chunk(out, c);
 	put_delta(out, c);
 	buf_putc(out, '}');
-	put_logprobs(out, c, c->sent);
+	put_logprobs(out, c, from);
 	buf_puts(out, ",\"finish_reason\":");
 	json_put_text(out, c->finish);
 	if (c->done) {
@@ -106,9 +172,24 @@ static void chunk(struct choice *c)
 	}
 	if (a->p.return_ids) {
 		buf_puts(out, ",\"token_ids\":");
-		json_put_ids(out, engine_job_ids(c->job) + c->sent, c->seen - c->sent);
+		json_put_ids(out, engine_job_ids(c->job) + from, c->seen - from);
 	}
 	end_chunk(out, c, false);
+	return true;
+}
+
+static void put_calls(struct buf *out, const struct choice *c)
+{
+	if (c->n_calls == 0)
+		return;
+	buf_puts(out, "\"tool_calls\":[");
+	for (size_t i = 0; i < c->n_calls; i++) {
+		buf_puts(out, i ? ",{" : "{");
+		put_call_head(out, &c->calls[i]);
+		put_call(out, &c->calls[i], 0);
+		buf_putc(out, '}');
+	}
+	buf_puts(out, "],");
 }
 
 static void put_message(struct buf *out, const struct choice *c)
@@ -122,12 +203,14 @@ static void put_message(struct buf *out, const struct choice *c)
 	if (a->echo_content)
 		buf_puts(&text, a->echo_content);
 	buf_append(&text, c->text.data, c->text.len);
-	if (c->thinking && !text.len) /* the answer ended before its content began */
+	/* beside calls, or when the answer ended before its content began */
+	if (!text.len && (c->n_calls || is_reasoning(c)))
 		buf_puts(out, "null");
 	else
 		json_put_string(out, text.data ? text.data : "", text.len);
 	buf_puts(out, ",\"refusal\":null,\"annotations\":null,\"audio\":null,\"function_call\":null,");
-	if (c->prompt->thinking && a->show_reasoning && c->reasoning.len)
+	put_calls(out, c);
+	if (a->show_reasoning && c->reasoning.len)
 		put_reasoning(out, &c->reasoning);
 	else
 		buf_puts(out, "\"reasoning_content\":null,\"reasoning\":null");
@@ -145,14 +228,14 @@ static void whole(struct buf *out, struct answer *a)
 
 		buf_printf(out, "%s{\"index\":%u,", i ? "," : "", i);
 		put_message(out, c);
-		put_logprobs(out, c, 0);
+		put_logprobs(out, c, shown_from(c, 0));
 		buf_puts(out, ",\"finish_reason\":");
 		json_put_text(out, c->finish);
 		buf_puts(out, ",\"stop_reason\":");
 		answer_put_stop_reason(out, c);
 		buf_puts(out, ",\"token_ids\":");
 		if (a->p.return_ids)
-			json_put_ids(out, engine_job_ids(c->job), c->seen);
+			json_put_ids(out, engine_job_ids(c->job) + shown_from(c, 0), c->seen - shown_from(c, 0));
 		else
 			buf_puts(out, "null");
 		buf_putc(out, '}');
@@ -198,22 +281,38 @@ static enum status parse_max_tokens(struct answer *a, struct refusal *no)
 	return OK;
 }
 
-static enum status refuse_tools(const json_t *body, struct refusal *no)
+static enum status force_tools(struct answer *a, struct refusal *no)
 {
-	const json_t *tools = field_get(body, "tools"), *choice = field_get(body, "tool_choice");
-	bool none = json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0;
+	json_t *tools = openai_tools_forced(&a->tools);
+	enum status st;
 
-	if (tools && !json_is_array(tools))
-		return refuse_shape(no, "tools", "tools: expected a list");
-	if (tools && json_array_size(tools) == 0)
-		return refuse(no, "tools", "tools must not be an empty list.");
-	if (!tools && choice && !none)
-		return refuse(no, "tool_choice", "When using `tool_choice`, `tools` must be set.");
-	if (tools && !none)
-		return refuse(no, "tools",
-			"tools: parsing of tool calls is not supported; with tool_choice \"none\" they are shown to "
-			"the model");
-	return OK;
+	if (!tools)
+		return OK;
+	st = structured_tools(&a->p.grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, no);
+	json_decref(tools);
+	return st;
+}
+
+static enum status parse_tools(struct answer *a, struct refusal *no)
+{
+	const struct serving *s = a->s;
+	bool calls;
+
+	TRY(openai_tools_parse(&a->tools, a->body, no));
+	if (!a->tools.list)
+		return OK;
+	calls = a->tools.choice != TOOLS_NONE;
+	if (calls && !chat_format_has_calls(&s->format))
+		return refuse(no, "tools", "tools: the model's tokenizer has no tokens for tool calls");
+	if (calls && s->o->chat && !field_get(a->body, "chat_template") &&
+		!chat_template_shows_tools(s->o->chat))
+		return refuse(no, "tools", "tools: the model's chat template does not show them to the model: start "
+			"the server with another --chat-template");
+	if (!calls && chat_format_has_calls(&s->format)) {
+		openai_sampling_forbid(&a->p, s, s->format.calls_begin);
+		openai_sampling_forbid(&a->p, s, s->format.call_begin);
+	}
+	return force_tools(a, no);
 }
 
 /* echo: the last message's text in front of the answer, when it has the answer's role. */
@@ -233,7 +332,9 @@ static enum status parse(struct answer *a, struct refusal *no)
 	TRY(openai_sampling_parse(&a->p, a->s, a->body, a->call->r, no));
 	TRY(parse_logprobs(a, no));
 	TRY(parse_max_tokens(a, no));
-	TRY(refuse_tools(a->body, no));
+	TRY(parse_tools(a, no));
+	for (size_t i = 0; i < a->s->format.n_ends; i++)
+		openai_sampling_add_end(&a->p, a->s, a->s->format.ends[i]);
 	TRY(field_bool(&a->show_reasoning, a->body, "include_reasoning", no));
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	a->role = a->s->o->response_role;
@@ -245,12 +346,16 @@ static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, 
 	answer_set_prompts(a, 1);
 	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
 	set_echo(a);
-	a->prompts[0].thinking = chat_prompt_thinks(a->s, &a->prompts[0].ids);
+	a->split = true;
+	a->prompts[0].thinking = chat_prompt_opens_thinking(&a->s->format, a->s->tok, a->prompts[0].ids.data,
+		a->prompts[0].ids.len, a->s->o->always_thinks);
+	openai_sampling_limit_thinking(&a->p, &a->s->format, a->prompts[0].thinking);
 	return openai_sampling_budget(&a->prompts[0].max_tokens, &a->prompts[0].ids, &a->p, a->s, no);
 }
 
 const struct answer_form openai_chat_form = {
 	.id_prefix = "chatcmpl-",
+	.call_prefix = "chatcmpl-tool-",
 	.object = "chat.completion",
 	.chunk_object = "chat.completion.chunk",
 	.chunk = chunk,

@@ -60,7 +60,7 @@ static void put_ids(struct buf *out, const struct choice *c, uint32_t from)
 	json_put_ids(out, engine_job_ids(c->job) + from, shown_tokens(c) - from);
 }
 
-static void chunk(struct choice *c)
+static bool chunk(struct choice *c)
 {
 	struct answer *a = c->a;
 	uint32_t from = a->prompt_only ? 0 : c->sent;
@@ -85,6 +85,7 @@ static void chunk(struct choice *c)
 	}
 	buf_putc(out, '}');
 	answer_send(a, out);
+	return true;
 }
 
 static void whole(struct buf *out, struct answer *a)
@@ -230,6 +231,9 @@ static enum status parse(struct answer *a, struct refusal *no)
 
 	TRY(openai_check_model(a->s, a->body, no));
 	TRY(openai_sampling_parse(&a->p, a->s, a->body, a->call->r, no));
+	if (a->p.thinking_budget >= 0)
+		return refuse(no, "thinking_token_budget",
+			"thinking_token_budget is for chats: a completion is not told into reasoning and content");
 	TRY(field_bool(&a->echo, a->body, "echo", no));
 	TRY(field_string(&suffix, a->body, "suffix", no));
 	if (*suffix)
@@ -242,6 +246,7 @@ static enum status parse(struct answer *a, struct refusal *no)
 
 const struct answer_form openai_completion_form = {
 	.id_prefix = "cmpl-",
+	.call_prefix = "",
 	.object = "text_completion",
 	.chunk_object = "text_completion",
 	.chunk = chunk,

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "server/fields.h"
+#include "server/structured.h"
 
 #define MAX_STOP_STRINGS 16
 #define MAX_STOP_BYTES 4096
@@ -21,6 +22,7 @@
 #define MAX_BIAS 1024
 #define MAX_BAD_WORDS 128
 #define MAX_BAD_BYTES 4096
+#define MAX_FORBIDDEN 2
 #define GREEDY_BELOW 1e-5
 #define COLDEST 0.01 /* colder sampling overflows; vLLM raises it too */
 
@@ -30,12 +32,6 @@ static const struct unsupported {
 	{ "use_beam_search", "beam search is not supported" },
 	{ "logprob_token_ids", "log probabilities of chosen ids are not supported" },
 	{ "repetition_detection", "repetition detection is not supported" },
-	{ "structured_outputs", "structured output is not supported" },
-	{ "guided_json", "structured output is not supported" },
-	{ "guided_regex", "structured output is not supported" },
-	{ "guided_choice", "structured output is not supported" },
-	{ "guided_grammar", "structured output is not supported" },
-	{ "guided_json_object", "structured output is not supported" },
 	{ "kv_transfer_params", "prefill and decode on different servers are not supported" },
 	{ "prompt_embeds", "prompts given as embeddings are not accepted" },
 	{ "logits_processors", "code in requests is not accepted" },
@@ -43,25 +39,12 @@ static const struct unsupported {
 
 static enum status check_unsupported(const json_t *body, struct refusal *no)
 {
-	int64_t budget = -1;
-	json_t *format = NULL;
-	const char *type = "text";
-
 	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++) {
 		const json_t *v = field_get(body, unsupported[i].name);
 
 		if (v && !json_is_false(v))
 			return refuse(no, unsupported[i].name, "%s: %s", unsupported[i].name, unsupported[i].why);
 	}
-	TRY(field_int(&budget, body, "thinking_token_budget", -1, INT32_MAX, no));
-	if (budget != -1)
-		return refuse(no, "thinking_token_budget", "thinking_token_budget is not supported");
-	TRY(field_object(&format, body, "response_format", no));
-	if (format)
-		TRY(field_string(&type, format, "type", no));
-	if (strcmp(type, "text") != 0)
-		return refuse(no, "response_format",
-			"response_format: type %.40s is not supported: structured output is not supported", type);
 	return OK;
 }
 
@@ -129,7 +112,7 @@ static enum status parse_stop_ids(struct openai_sampling *p, const struct servin
 	if (json_array_size(list) > MAX_STOP_IDS)
 		return refuse(no, "stop_token_ids", "stop_token_ids: at most %d ids, got %zu", MAX_STOP_IDS,
 			json_array_size(list));
-	p->stop_ids = mem_alloc((SAMPLING_MAX_EOS + MAX_STOP_IDS) * sizeof(*p->stop_ids));
+	p->stop_ids = mem_alloc((SAMPLING_MAX_EOS + CHAT_MAX_ENDS + MAX_STOP_IDS) * sizeof(*p->stop_ids));
 	for (uint32_t i = 0; i < s->defaults.n_eos && !ignore_eos; i++)
 		p->stop_ids[n++] = s->defaults.eos[i];
 	p->n_eos = (uint32_t)n;
@@ -278,7 +261,7 @@ static enum status parse_bad_words(struct openai_sampling *p, const struct servi
 	if (json_array_size(list) > MAX_BAD_WORDS)
 		return refuse(no, "bad_words", "bad_words: at most %d words, got %zu", MAX_BAD_WORDS,
 			json_array_size(list));
-	p->bad_lengths = mem_alloc(2 * (MAX_BAD_WORDS + 1) * sizeof(*p->bad_lengths));
+	p->bad_lengths = mem_alloc((2 * MAX_BAD_WORDS + MAX_FORBIDDEN) * sizeof(*p->bad_lengths));
 	for (size_t i = 0; i < json_array_size(list); i++)
 		TRY(add_bad_word(p, s, json_array_get(list, i), no));
 	p->rules.bad_ids = p->bad_ids.data;
@@ -383,7 +366,7 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 	const struct http_request *r, struct refusal *no)
 {
 	*p = (struct openai_sampling){
-		.max_tokens = -1, .n_logprobs = -1, .n_prompt_logprobs = -1, .skip_special = true,
+		.max_tokens = -1, .thinking_budget = -1, .n_logprobs = -1, .n_prompt_logprobs = -1, .skip_special = true,
 		.tokens_as_ids = s->o->tokens_as_ids,
 	};
 	TRY(check_unsupported(body, no));
@@ -398,6 +381,8 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 	TRY(parse_stream(p, s, body, no));
 	TRY(parse_prompt_rules(p, s, body, no));
 	TRY(parse_identity(p, s, body, r, no));
+	TRY(field_int(&p->thinking_budget, body, "thinking_token_budget", -1, INT32_MAX, no));
+	TRY(structured_parse(&p->grammar, s->structured, body, no));
 	TRY(field_bool(&p->skip_special, body, "skip_special_tokens", no));
 	TRY(field_bool(&p->tokens_as_ids, body, "return_tokens_as_token_ids", no));
 	return field_bool(&p->return_ids, body, "return_token_ids", no);
@@ -411,7 +396,38 @@ void openai_sampling_deinit(struct openai_sampling *p)
 	token_buf_deinit(&p->allowed);
 	token_buf_deinit(&p->bad_ids);
 	stop_set_deinit(&p->stops);
+	grammar_unref(p->grammar);
 	*p = (struct openai_sampling){ 0 };
+}
+
+void openai_sampling_forbid(struct openai_sampling *p, const struct serving *s, int32_t id)
+{
+	if ((uint32_t)id >= s->vocab)
+		return;
+	token_buf_push(&p->bad_ids, id);
+	p->bad_lengths[p->rules.n_bad++] = 1;
+	p->rules.bad_ids = p->bad_ids.data;
+}
+
+void openai_sampling_add_end(struct openai_sampling *p, const struct serving *s, int32_t id)
+{
+	if (p->n_eos == 0 || (uint32_t)id >= s->vocab) /* ignore_eos */
+		return;
+	memmove(p->stop_ids + p->n_eos + 1, p->stop_ids + p->n_eos,
+		(p->rules.n_stop_ids - p->n_eos) * sizeof(*p->stop_ids));
+	p->stop_ids[p->n_eos++] = id;
+	p->rules.n_stop_ids++;
+}
+
+void openai_sampling_limit_thinking(struct openai_sampling *p, const struct chat_format *f, bool thinking)
+{
+	if (!thinking || p->thinking_budget < 0)
+		return;
+	p->rules.thinking_limited = true;
+	p->rules.thinking_budget = (uint32_t)p->thinking_budget;
+	p->rules.thinking_end = f->think_end;
+	p->rules.thinking_leaves[0] = f->calls_begin;
+	p->rules.thinking_leaves[1] = f->call_begin;
 }
 
 enum status openai_check_text(const struct serving *s, size_t bytes, struct refusal *no)

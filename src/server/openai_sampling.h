@@ -13,6 +13,7 @@
 #include "server/refusal.h"
 #include "server/serving_int.h"
 #include "server/stop_text.h"
+#include "text/chat_parse.h"
 #include "text/token.h"
 
 struct openai_sampling {
@@ -27,6 +28,7 @@ struct openai_sampling {
 	struct token_buf allowed, bad_ids;
 	uint32_t *bad_lengths; /* owned */
 	struct stop_set stops;
+	struct grammar *grammar; /* a reference: what the answer must follow; or NULL */
 	bool include_stop;
 	bool skip_special;
 	int n_logprobs, n_prompt_logprobs;
@@ -40,12 +42,19 @@ struct openai_sampling {
 	int32_t priority;
 	const char *cache_salt; /* of the body; or NULL */
 	const char *request_id; /* of the body; or NULL */
+	int64_t thinking_budget; /* tokens of reasoning; -1: no bound */
 };
 
 /* The body must outlive the result. Deinit after failure too. */
 enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, const json_t *body,
 	const struct http_request *r, struct refusal *no);
 void openai_sampling_deinit(struct openai_sampling *p);
+
+/* For chat, after the parse: an id that is never generated, at most two of them; one that ends the answer as
+ * EOS does, at most CHAT_MAX_ENDS (the model may have less tokens than its tokenizer); thinking_token_budget of an answer that begins with reasoning. */
+void openai_sampling_forbid(struct openai_sampling *p, const struct serving *s, int32_t id);
+void openai_sampling_add_end(struct openai_sampling *p, const struct serving *s, int32_t id);
+void openai_sampling_limit_thinking(struct openai_sampling *p, const struct chat_format *f, bool thinking);
 
 /* Refuses a text that exceeds the context even if every token were the longest: a check before the work of
  * tokenizing it. */

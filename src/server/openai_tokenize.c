@@ -1,9 +1,11 @@
-/* POST /tokenize and /detokenize, GET /tokenizer_info (spec: serving, section 1.1). */
+/* POST /tokenize, /v1/messages/count_tokens and /detokenize, GET /tokenizer_info (spec: serving, sections 1.1,
+ * 1.11). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "server/anthropic_request.h"
 #include "server/chat_prompt.h"
 #include "server/fields.h"
 #include "server/json_put.h"
@@ -46,7 +48,13 @@ struct tokenizing {
 static enum status tokenize(struct tokenizing *t, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	const struct serving *s = t->call->s;
+	json_t *body;
 
+	if (t->call->anthropic) {
+		TRY(anthropic_convert(&body, t->body, true, no));
+		json_decref(t->body);
+		t->body = body;
+	}
 	TRY(openai_check_model(s, t->body, no));
 	TRY(field_bool(&t->strings, t->body, "return_token_strs", no));
 	if (field_get(t->body, "messages"))
@@ -83,6 +91,11 @@ static void answer_tokenize(struct tokenizing *t)
 {
 	struct buf out = { 0 };
 
+	if (t->call->anthropic) {
+		buf_printf(&out, "{\"input_tokens\":%zu}", t->ids.len);
+		call_json(t->call, &out);
+		return;
+	}
 	buf_printf(&out, "{\"count\":%zu,\"max_model_len\":%u,\"tokens\":", t->ids.len,
 		t->call->s->max_model_len);
 	json_put_ids(&out, t->ids.data, t->ids.len);

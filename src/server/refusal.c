@@ -81,3 +81,23 @@ void refusal_put(struct buf *out, const struct refusal *no)
 	json_put_text(out, *no->param ? no->param : NULL);
 	buf_printf(out, ",\"code\":%u}}", no->status);
 }
+
+void refusal_put_anthropic(struct buf *out, const struct refusal *no)
+{
+	static const struct {
+		unsigned status;
+		const char *type;
+	} types[] = {
+		{ 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" },
+		{ 413, "request_too_large" }, { 429, "rate_limit_error" }, { 503, "overloaded_error" },
+	};
+	const char *type = no->status < 500 ? "invalid_request_error" : "api_error";
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		if (types[i].status == no->status)
+			type = types[i].type;
+	}
+	buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type);
+	json_put_text(out, no->message);
+	buf_puts(out, "}}");
+}

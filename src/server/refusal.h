@@ -28,5 +28,7 @@ enum status refuse_error(struct refusal *no, const char *param, const struct err
 
 /* {"error":{"message":...,"type":...,"param":...,"code":...}} */
 void refusal_put(struct buf *out, const struct refusal *no);
+/* The same for the Anthropic API: {"type":"error","error":{"type":...,"message":...}} */
+void refusal_put_anthropic(struct buf *out, const struct refusal *no);
 
 #endif

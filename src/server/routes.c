@@ -33,6 +33,8 @@ static const struct route {
 	{ "POST", "/completions", handle_completions, WITH_KEY },
 	{ "POST", "/v1/chat/completions", handle_chat, WITH_KEY },
 	{ "POST", "/chat/completions", handle_chat, WITH_KEY },
+	{ "POST", "/v1/messages", handle_messages, WITH_KEY },
+	{ "POST", "/v1/messages/count_tokens", handle_tokenize, WITH_KEY },
 	{ "POST", "/tokenize", handle_tokenize, WITH_KEY },
 	{ "POST", "/detokenize", handle_detokenize, WITH_KEY },
 	{ "GET", "/tokenizer_info", handle_tokenizer_info, WITH_KEY },
@@ -100,6 +102,7 @@ void routes_handle(struct http_request *r, void *arg)
 
 	if (route)
 		c->route = route->path;
+	c->anthropic = strncmp(r->path, "/v1/messages", 12) == 0;
 	if (strcmp(r->method, "OPTIONS") == 0 && s->o->allowed_origins && http_request_header(r, "Origin") &&
 		http_request_header(r, "Access-Control-Request-Method")) {
 		call_preflight(c);

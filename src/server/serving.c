@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "server/answer.h"
 #include "server/serving_int.h"
+#include "server/structured.h"
 #include "server/worker.h"
 
 #define TICK_US 1000000u
@@ -28,6 +29,7 @@ struct serving_options serving_options_default(void)
 		.max_logprobs = 20,
 		.stream_interval = 1,
 		.response_role = "assistant",
+		.dialect = -1,
 		.log_stats = true,
 		.access_log = true,
 	};
@@ -85,9 +87,18 @@ static void on_signal(void *arg)
 
 /* --- opening ------------------------------------------------------------------------------------------- */
 
-static int32_t find_token(const struct serving *s, const char *name)
+static enum status choose_format(struct serving *s, struct error *err)
 {
-	return tokenizer_token_find(s->tok, name, strlen(name));
+	bool given = s->o->dialect >= 0;
+	enum chat_dialect dialect = given ? (enum chat_dialect)s->o->dialect :
+					    chat_dialect_guess(s->tok, s->o->chat);
+
+	chat_format_init(&s->format, s->tok, dialect);
+	if (given && !chat_format_has_calls(&s->format))
+		return error_set(err, E_UNSUPPORTED,
+			"--tool-call-parser %s: the model's tokenizer has no tokens for such calls",
+			chat_dialect_names[dialect]);
+	return OK;
 }
 
 static enum status choose_eos(struct serving *s, struct error *err)
@@ -131,7 +142,8 @@ static enum status open_engine(struct serving *s, struct error *err)
 	s->n_ids = options.n_ids < s->vocab ? options.n_ids : s->vocab;
 	s->max_model_len = engine_max_model_len(s->engine);
 	s->max_token_bytes = longest_token(s->tok);
-	return choose_eos(s, err);
+	TRY(choose_eos(s, err));
+	return structured_create(&s->structured, s->tok, s->n_ids, s->defaults.eos, s->defaults.n_eos, err);
 }
 
 static enum status open_listener(struct serving *s, struct error *err)
@@ -205,6 +217,7 @@ out:
 	if (s->engine)
 		engine_destroy(s->engine);
 	answer_free_all(s);
+	structured_destroy(s->structured);
 	if (s->tls)
 		http_tls_close(s->tls);
 	return st;
@@ -216,8 +229,7 @@ enum status serving_run(const struct serving_options *o, struct error *err)
 	enum status st;
 
 	BUG_ON(o->n_names == 0);
-	s.think_begin = find_token(&s, "<think>");
-	s.think_end = find_token(&s, "</think>");
+	TRY(choose_format(&s, err));
 	s.scratch = tokenizer_scratch_create();
 	TRY_GOTO(no_loop, http_loop_create(&s.loop, err));
 	TRY_GOTO(no_bell, http_bell_create(&s.bell, s.loop, take_news, &s, err));

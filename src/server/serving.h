@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "http/server.h"
-#include "text/chat.h"
+#include "text/chat_parse.h"
 #include "text/tokenizer.h"
 
 #define SERVING_MAX_NAMES 16
@@ -52,6 +52,8 @@ struct serving_options {
 	uint32_t max_logprobs;
 	uint32_t stream_interval;
 	const char *response_role;
+	int dialect; /* enum chat_dialect of tool calls; -1: the model's */
+	bool always_thinks; /* answers begin with reasoning though the prompt has no <think> */
 	bool trust_request_chat_template;
 	bool literal_content; /* text of messages never becomes a control token */
 	bool tokens_as_ids;

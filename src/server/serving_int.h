@@ -16,6 +16,7 @@
 #define SERVING_MAX_CHOICES 4096
 
 struct answer;
+struct structured;
 struct worker;
 
 struct serving {
@@ -30,12 +31,13 @@ struct serving {
 	const struct tokenizer *tok;
 	struct tokenizer_scratch *scratch; /* of the loop's thread */
 	struct worker *worker;             /* has its own */
-	int32_t think_begin, think_end; /* ids of <think> and </think>; -1: none */
+	struct chat_format format; /* how the model writes reasoning and calls */
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */
 	uint32_t max_model_len;
 	size_t max_token_bytes; /* of the longest token: longer texts cannot fit the context */
 	struct sampling_defaults defaults;
+	struct structured *structured; /* owned */
 	struct metrics metrics;
 	struct engine_stats last_stats;
 	double last_stats_at;
@@ -65,6 +67,7 @@ void handle_models(struct call *c);
 void handle_page(struct call *c);
 void handle_completions(struct call *c);
 void handle_chat(struct call *c);
+void handle_messages(struct call *c);
 void handle_tokenize(struct call *c);
 void handle_detokenize(struct call *c);
 void handle_tokenizer_info(struct call *c);

@@ -20,21 +20,93 @@
 
 struct chat_template {
 	struct jinja_template *jinja;
+	struct jinja_template *with_tools; /* shows tools to the model; NULL: jinja does, or nobody */
+	char *source;			   /* owned */
 	char what[100]; /* as long as in messages of the template language */
 };
+
+/*
+ * In front of a template that writes calls but does not show tools: a system message behind the last
+ * one, as the card of DeepSeek-V3.1 has it. One line, so that messages count lines as the template's
+ * file does. The two halves enclose how a call is written.
+ */
+static const char show_tools[] =
+	"{%- set tools_ns = namespace(text='## Tools\\nYou have access to the following tools:\\n', at=0) -%}"
+	"{%- for tool in tools -%}"
+	"{%- set tools_ns.text = tools_ns.text + '\\n### ' + tool.function.name + '\\nDescription: ' + "
+	"(tool.function.description or '') + '\\n\\nParameters: ' + (tool.function.parameters | tojson) + "
+	"'\\n' -%}"
+	"{%- endfor -%}"
+	"{%- for message in messages -%}{%- if message['role'] == 'system' -%}"
+	"{%- set tools_ns.at = loop.index -%}"
+	"{%- endif -%}{%- endfor -%}"
+	"{%- set messages = (messages[:tools_ns.at] if tools_ns.at else [{'role': 'system', 'content': ''}]) + "
+	"[{'role': 'system', 'content': tools_ns.text + \"\\nIMPORTANT: ALWAYS adhere to this exact format for "
+	"tool use:\\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>";
+static const char show_tools_end[] =
+	"<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>\\n\\nWhere:\\n"
+	"- `tool_call_name` must be an exact match to one of the available tools\\n"
+	"- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\\n"
+	"- For multiple tool calls, chain them directly without separators or spaces\"}] + "
+	"messages[tools_ns.at:] -%}";
+static const char call_v31[] = "tool_call_name<｜tool▁sep｜>tool_call_arguments";
+static const char call_v3[] =
+	"function<｜tool▁sep｜>tool_call_name\\n```json\\ntool_call_arguments\\n```";
+
+static bool is_word(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+bool chat_template_mentions(const struct chat_template *t, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = t->source; (at = strstr(at, word)); at++) {
+		bool inside = at > t->source && is_word(at[-1]) && is_word(*word);
+
+		if (!inside && !(is_word(at[n]) && is_word(word[n - 1])))
+			return true;
+	}
+	return false;
+}
+
+static enum status compile_with_tools(
+	struct chat_template *t, const char *source, const char *what, struct error *err)
+{
+	struct buf all = {0};
+	enum status st;
+
+	if (chat_template_mentions(t, "tools") || !strstr(source, "<｜tool▁call▁begin｜>"))
+		return OK;
+	buf_puts(&all, show_tools);
+	buf_puts(&all, chat_template_mentions(t, "```json") ? call_v3 : call_v31);
+	buf_puts(&all, show_tools_end);
+	buf_puts(&all, source);
+	st = jinja_compile(&t->with_tools, all.data, all.len, what, err);
+	buf_deinit(&all);
+	return st;
+}
 
 enum status chat_template_compile(
 	struct chat_template **out, const char *source, const char *what, struct error *err)
 {
 	struct jinja_template *jinja;
+	struct chat_template *t;
+	enum status st;
 
 	if (!source[strspn(source, " \t\r\n")])
 		return error_set(err, E_FORMAT, "%.100s: the chat template is empty", what);
 	TRY(jinja_compile(&jinja, source, strlen(source), what, err));
-	*out = mem_alloc(sizeof(**out));
-	(*out)->jinja = jinja;
-	snprintf((*out)->what, sizeof((*out)->what), "%s", what);
-	return OK;
+	t = mem_alloc(sizeof(*t));
+	*t = (struct chat_template){.jinja = jinja, .source = mem_strdup(source)};
+	snprintf(t->what, sizeof(t->what), "%s", what);
+	st = compile_with_tools(t, source, what, err);
+	if (st != OK)
+		chat_template_destroy(t);
+	else
+		*out = t;
+	return st;
 }
 
 const char *chat_template_name(const struct chat_template *t)
@@ -47,7 +119,15 @@ void chat_template_destroy(struct chat_template *t)
 	if (!t)
 		return;
 	jinja_destroy(t->jinja);
+	if (t->with_tools)
+		jinja_destroy(t->with_tools);
+	free(t->source);
 	free(t);
+}
+
+bool chat_template_shows_tools(const struct chat_template *t)
+{
+	return t->with_tools || chat_template_mentions(t, "tools");
 }
 
 /* Variables of one rendering; all values are owned. */
@@ -235,6 +315,7 @@ enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
 {
 	const struct tokenizer_config *config = tokenizer_config_of(tok);
 	struct jinja_output made = {0};
+	const struct jinja_template *jinja = t->jinja;
 	struct jinja_limits limits;
 	json_t *messages, *tools;
 	struct vars vars;
@@ -242,10 +323,12 @@ enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
 
 	TRY(check_input(in, err));
 	TRY(prepare(&messages, &tools, in, err));
+	if (!in->as_is && t->with_tools && json_array_size(tools) > 0)
+		jinja = t->with_tools;
 	vars_init(&vars, in, messages, tools, config);
 	limits = jinja_limits_for(
 		json_text_bytes(messages) + json_text_bytes(tools) + json_text_bytes(in->kwargs));
-	TRY_GOTO(out, jinja_render(&made, t->jinja, vars.v, vars.n, &limits, err));
+	TRY_GOTO(out, jinja_render(&made, jinja, vars.v, vars.n, &limits, err));
 	if (in->continue_final)
 		TRY_GOTO(out,
 			cut_end(&made.text, json_array_get(messages, json_array_size(messages) - 1),

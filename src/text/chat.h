@@ -9,8 +9,11 @@
  * Normalization cures what templates handle badly (spec: model, section 10, "Traps"): content given
  * as a list of text parts is flattened, role developer becomes system, an empty tool_calls list
  * counts as absent, null content becomes "" (beside tool calls "" becomes null), reasoning is taken
- * out of earlier assistant turns, tool messages are sorted by the calls that they answer, arguments
+ * out of earlier assistant turns and put where the answer goes on with it, tool messages are sorted by the calls that they answer, arguments
  * given as objects become JSON text, calls without a type and tools without parameters get them.
+ *
+ * Templates of DeepSeek-V3 to V3.1 write calls and results but leave tools out; for these, tools become
+ * a system message in the form of the model's card.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
@@ -29,6 +32,10 @@ struct chat_template;
 enum status chat_template_compile(
 	struct chat_template **out, const char *source, const char *what, struct error *err);
 void chat_template_destroy(struct chat_template *t);
+/* Whether the source has this word or sign. */
+bool chat_template_mentions(const struct chat_template *t, const char *word);
+/* Whether a conversation's tools reach the model. */
+bool chat_template_shows_tools(const struct chat_template *t);
 /* What messages about it begin with. */
 const char *chat_template_name(const struct chat_template *t);
 

@@ -175,6 +175,30 @@ static void drop_reasoning(json_t *m)
 	}
 }
 
+static json_t *reasoning_of(const json_t *m)
+{
+	json_t *v = json_object_get(m, "reasoning_content");
+
+	return json_is_string(v) ? v : json_object_get(m, "reasoning");
+}
+
+/*
+ * The message that the answer continues. DeepSeek's templates open <think> in front of it when it has
+ * `prefix`: right where it is reasoning, wrong where that has ended, because they drop ended reasoning.
+ */
+static void open_reasoning(json_t *m)
+{
+	json_t *reasoning = reasoning_of(m), *content = json_object_get(m, "content");
+	const char *text = json_string_value(content);
+
+	if (json_string_length(content) == 0 && json_string_length(reasoning) > 0) {
+		json_object_set(m, "content", reasoning);
+		json_object_set_new(m, "prefix", json_true());
+	} else if (text && memmem(text, json_string_length(content), "</think>", 8)) {
+		json_object_del(m, "prefix");
+	}
+}
+
 /* Templates add content to text, so it must be there; beside tool calls they ask whether it is
  * none. */
 static void fill_content(json_t *m)
@@ -258,7 +282,9 @@ static enum status fix_message(json_t *m, size_t i, bool open, struct error *err
 	TRY(check_role(m, i, err));
 	TRY(flatten_content(m, i, err));
 	TRY(fix_tool_calls(m, i, err));
-	if (is_role(m, "assistant") && !open)
+	if (is_role(m, "assistant") && open)
+		open_reasoning(m);
+	else if (is_role(m, "assistant"))
 		drop_reasoning(m);
 	fill_content(m);
 	return OK;

@@ -3,6 +3,7 @@
 Usage: openai_client.py BASE_URL API_KEY
 """
 import asyncio
+import json
 import sys
 import time
 import unittest
@@ -70,11 +71,11 @@ class Sync(unittest.TestCase):
         self.assertTrue(self.chat().choices)
 
     def test_several_choices(self):
-        answer = self.chat(n=3, temperature=1, seed=5)
+        answer = self.chat(n=3, temperature=2, seed=5)
         self.assertEqual([c.index for c in answer.choices], [0, 1, 2])
         self.assertGreater(len({c.message.content for c in answer.choices}), 1)
         texts = {}
-        for chunk in self.chat(n=3, temperature=1, seed=5, stream=True):
+        for chunk in self.chat(n=3, temperature=2, seed=5, stream=True):
             for c in chunk.choices:
                 texts[c.index] = texts.get(c.index, "") + (c.delta.content or "")
         self.assertEqual([texts[i] for i in range(3)], [c.message.content for c in answer.choices])
@@ -142,6 +143,120 @@ class Sync(unittest.TestCase):
         began = time.monotonic()
         self.assertTrue(self.complete(max_tokens=1).choices)
         self.assertLess(time.monotonic() - began, 60)
+
+
+def function(name, description, **properties):
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": {
+        "type": "object", "properties": {n: {"type": t} for n, t in properties.items()}, "required": list(properties)}}}
+
+
+class Tools(unittest.TestCase):
+    """The loop that agents run: ask, call, answer with results. The demo model knows these functions."""
+    TOOLS = [function("get_weather", "Get the weather of a city", city="string"),
+             function("get_time", "Get the current time in a city", city="string")]
+
+    def setUp(self):
+        self.client = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=120)
+
+    def tearDown(self):
+        self.client.close()
+
+    def ask(self, messages, stream, **more):
+        """A message and why it ended; from a stream, put together as its users do."""
+        body = {"model": "demo", "messages": messages, "tools": self.TOOLS, "temperature": 0, "max_tokens": 120, **more}
+        if not stream:
+            choice = self.client.chat.completions.create(**body).choices[0]
+            return choice.message.model_dump(exclude_none=True), choice.finish_reason
+        message, calls, finish = {"role": "assistant", "content": ""}, {}, None
+        for chunk in self.client.chat.completions.create(stream=True, **body):
+            choice = chunk.choices[0]
+            finish = choice.finish_reason or finish
+            message["content"] += choice.delta.content or ""
+            message["reasoning"] = message.get("reasoning", "") + (getattr(choice.delta, "reasoning", None) or "")
+            for c in choice.delta.tool_calls or []:
+                call = calls.setdefault(c.index, {"id": c.id, "type": c.type, "function": {"name": c.function.name, "arguments": ""}})
+                call["function"]["arguments"] += c.function.arguments
+        if calls:
+            message["tool_calls"] = [calls[i] for i in sorted(calls)]
+        return {k: v for k, v in message.items() if v}, finish
+
+    def loop(self, question, stream, **more):
+        """What was called in each round, and the last message."""
+        messages, rounds = [{"role": "user", "content": question}], []
+        while len(rounds) < 4:
+            message, finish = self.ask(messages, stream, **more)
+            messages.append(message)
+            calls = message.get("tool_calls", [])
+            self.assertEqual(finish, "tool_calls" if calls else "stop")
+            if not calls:
+                return rounds, message
+            rounds.append([(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in calls])
+            for c in reversed(calls):  # results may come in any order
+                result = {"temperature": 17, "condition": "sunny"} if c["function"]["name"] == "get_weather" else {"time": "12:30"}
+                messages.append({"role": "tool", "tool_call_id": c["id"], "content": json.dumps(result)})
+        self.fail("the model calls for ever")
+
+    def test_loop(self):
+        for stream in (False, True):
+            rounds, last = self.loop("What is the weather in Paris?", stream)
+            self.assertEqual(rounds, [[("get_weather", {"city": "Paris"})]])
+            self.assertIn("17", last["content"])
+
+    def test_several_calls(self):
+        want = [("get_weather", {"city": city}) for city in ("Vienna", "Zurich", "Stockholm")]
+        for stream in (False, True):
+            rounds, _ = self.loop("Tell me the weather in Vienna, Zurich and Stockholm.", stream)
+            self.assertEqual(rounds, [want])
+            message, finish = self.ask([{"role": "user", "content": "Tell me the weather in Vienna, Zurich and Stockholm."}],
+                                       stream, parallel_tool_calls=False)
+            self.assertEqual([json.loads(c["function"]["arguments"]) for c in message["tool_calls"]], [want[0][1]])
+            self.assertEqual(finish, "tool_calls")
+
+    def test_thinking(self):
+        """Both modes give the same message whole and streamed; markers stay inside."""
+        for thinking in (False, True):
+            extra = {"extra_body": {"chat_template_kwargs": {"thinking": thinking}}}
+            for question in ("What is the weather in Paris?", "What is 12 + 30?"):
+                ask = [{"role": "user", "content": question}]
+                whole, finish = self.ask(ask, False, **extra)
+                streamed, streamed_finish = self.ask(ask, True, **extra)
+                for message in (whole, streamed):
+                    message.pop("reasoning_content", None)
+                    for call in message.get("tool_calls", []):
+                        call.pop("id")
+                self.assertEqual(({k: v for k, v in whole.items() if v}, finish), (streamed, streamed_finish))
+                self.assertEqual(bool(whole.get("reasoning")), thinking)
+                self.assertNotRegex(json.dumps(whole, ensure_ascii=False), "think>|｜")
+
+    def test_stream_helper(self):
+        """It puts calls together itself, and complains of pieces that do not fit."""
+        with self.client.chat.completions.stream(model="demo", messages=[{"role": "user", "content": "Tell me the weather in Paris and Rome."}],
+                                                 tools=self.TOOLS, temperature=0, max_tokens=120) as stream:
+            kinds = {event.type for event in stream}
+            choice = stream.get_final_completion().choices[0]
+        self.assertLessEqual({"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"}, kinds)
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        self.assertEqual([json.loads(c.function.arguments) for c in choice.message.tool_calls], [{"city": "Paris"}, {"city": "Rome"}])
+
+    def test_several_choices(self):
+        ask = [{"role": "user", "content": "What is the weather in Paris?"}]
+        answer = self.client.chat.completions.create(model="demo", messages=ask, tools=self.TOOLS, n=3, temperature=0.3, seed=1,
+                                                     max_tokens=120, logprobs=True)
+        for choice in answer.choices:
+            self.assertEqual([c.function.name for c in choice.message.tool_calls], ["get_weather"])
+            self.assertIsNone(choice.message.content)
+            self.assertGreater(len(choice.logprobs.content), 3)
+
+    def test_none(self):
+        message, finish = self.ask([{"role": "user", "content": "What is the weather in Paris?"}], False, tool_choice="none")
+        self.assertNotIn("tool_calls", message)
+        self.assertIn(finish, ("stop", "length"))
+
+    def test_no_need(self):
+        """Tools that do not fit the question are not called."""
+        message, finish = self.ask([{"role": "user", "content": "What should I call you?"}], True)
+        self.assertTrue(message["content"])
+        self.assertEqual(finish, "stop")
 
 
 class Async(unittest.IsolatedAsyncioTestCase):

@@ -1,6 +1,6 @@
 """Runs real clients, unmodified, against `fathom serve models/demo` on a free loopback port.
 
-Usage: run.py FATHOM [openai|lm-eval|locust ...]      default: all
+Usage: run.py FATHOM [openai|anthropic|lm-eval|locust ...]      default: all
 Needs network the first time: requirements.txt is installed into a virtual environment of its own (build-clients/).
 """
 import json
@@ -86,6 +86,10 @@ def with_openai(server, env, _):
     return subprocess.run([PYTHON, os.path.join(HERE, "openai_client.py"), server.url + "/v1", KEY], env=env, check=False).returncode
 
 
+def with_anthropic(server, env, _):
+    return subprocess.run([PYTHON, os.path.join(HERE, "anthropic_client.py"), server.url, KEY], env=env, check=False).returncode
+
+
 def lm_eval(server, env, folder, model, path, task, *more):
     """Results of one task; lm-eval reads tokens and template over HTTP, so that it needs no tokenizer of its own."""
     out = os.path.join(folder, model + task)
@@ -122,7 +126,7 @@ def with_locust(server, env, _):
                            "--host", server.url], env=env, check=False).returncode
 
 
-CLIENTS = {"openai": with_openai, "lm-eval": with_lm_eval, "locust": with_locust}
+CLIENTS = {"openai": with_openai, "anthropic": with_anthropic, "lm-eval": with_lm_eval, "locust": with_locust}
 
 
 def main():

@@ -96,7 +96,7 @@ class Reasoning(Case):
                 self.assertEqual(s.chat(**more).json["choices"][0]["message"]["content"], "forty two")
             for more in ({}, {"reasoning_effort": "none"}, {"chat_template_kwargs": {"thinking": False}}):
                 content = s.chat(**more).json["choices"][0]["message"]["content"]
-                self.assertEqual(content, "let me see</think>forty two")
+                self.assertEqual(content, "let me seeforty two")  # nobody sees a marker
 
     def test_unfinished(self):
         with scripted(say("let me see")) as s:
@@ -109,7 +109,7 @@ class Reasoning(Case):
         with scripted(thought("a", "b"), args=["--default-chat-template-kwargs", '{"thinking": true}']) as s:
             self.assertEqual(s.chat().json["choices"][0]["message"]["content"], "b")
             off = s.chat(chat_template_kwargs={"thinking": False}).json["choices"][0]["message"]
-            self.assertEqual(off["content"], "a</think>b")
+            self.assertEqual((off["content"], off["reasoning"]), ("ab", None))
 
     def test_words_of_users_do_not_think(self):
         with scripted(say("fine")) as s:
@@ -125,12 +125,30 @@ class Refusals(Case):
             for messages in ([], 5, [5], [{}], [{"role": 5}], [{"role": "king", "content": "x"}]):
                 self.refused(s.chat(messages=messages), 400, "messages", "messages")
             self.refused(s.chat(tools=[]), 400, "empty", "tools")
-            self.refused(s.chat(tools=[tool]), 400, "not supported", "tools")
+            for tools in (5, [5], [{}], [{"function": {}}], [{"function": {"name": ""}}], [{"function": {"name": 5}}],
+                          [{**tool, "type": "web_search"}], [{"function": {"name": "f", "parameters": []}}], [tool] * 1025):
+                self.refused(s.chat(tools=tools), 400, "tools", "tools")
             self.refused(s.chat(tool_choice="auto"), 400, "must be set", "tool_choice")
-            self.assertEqual(s.chat(tools=[tool], tool_choice="none").status, 200)
+            self.assertEqual(s.chat(tool_choice="none").status, 200)
+            for choice in ("maybe", 5, {}, {"type": "function"}, {"type": "function", "function": {"name": "g"}}):
+                self.refused(s.chat(tools=[tool], tool_choice=choice), 400, "tool_choice", "tool_choice")
+            for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+                self.refused(s.chat(tools=[tool], tool_choice=choice, structured_outputs={"regex": "a"}), 400,
+                             "another constraint", "tool_choice")
+            for choice in ("none", "auto", "required"):
+                self.assertEqual(s.chat(tools=[tool], tool_choice=choice).status, 200)
+            self.refused(s.chat(tools=[tool], parallel_tool_calls=1), 400, "expected true or false", "parallel_tool_calls")
+            self.refused(s.chat(reasoning_effort="huge"), 400, "expected none", "reasoning_effort")
+            for value in ("false", 1, []):
+                for name in ("thinking", "enable_thinking"):
+                    self.refused(s.chat(chat_template_kwargs={name: value}), 400, "true or false", "chat_template_kwargs")
+            for name in ("messages", "bos_token", "add_generation_prompt"):
+                self.assertEqual(s.chat(chat_template_kwargs={name: 1}).status, 400)
+            self.refused(s.complete(thinking_token_budget=5), 400, "for chats", "thinking_token_budget")
+            self.refused(s.chat(thinking_token_budget=-2), 400, "must be from", "thinking_token_budget")
             self.refused(s.chat(chat_template="x"), 400, "--trust-request-chat-template", "chat_template")
             self.refused(s.chat(chat_template_kwargs=5), 400, "expected an object", "chat_template_kwargs")
-            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "not supported", "response_format")
+            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "needs an object", "response_format")
             self.refused(s.chat(max_tokens=0), 400, "max_tokens", "max_tokens")
             self.refused(s.chat(model="x"), 404, "does not exist", "model", "NotFoundError")
             image = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]

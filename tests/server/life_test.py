@@ -23,7 +23,7 @@ class Flags(Case):
     def test_refused(self):
         for words, says in ((["m", "--speculative-config", "{}"], "--speculative-config: not supported: speculative"),
                             (["m", "-tp", "2"], "--tensor-parallel-size"), (["--model", "/nowhere", "--api-key-scope", "x"], "all|v1"),
-                            (["m", "--enable_auto_tool_choice"], "tool calls"), (["m", "--headless"], "several hosts"),
+                            (["m", "--tool_call_parser", "hermes"], "deepseek_v31|deepseek_v3|kimi_k2"), (["m", "--headless"], "several hosts"),
                             (["m", "--tensor-parallel-size", "2"], "found '2', expected 1"),
                             (["m", "--kv-cache-dtype", "fp8"], "expected auto|bfloat16"),
                             (["m", "--nothing"], "unknown option"), ([], "found 0 arguments"),

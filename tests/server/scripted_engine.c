@@ -194,6 +194,7 @@ enum status engine_job_create(struct engine_job **out, const struct engine_reque
 
 void engine_job_destroy(struct engine_job *job)
 {
+	constraint_destroy(job->r.constraint); /* the script is not held to it */
 	free(job->prompt);
 	free(job->stop_ids);
 	free(job->ids);

@@ -33,9 +33,9 @@ static void test_nothing(void **state)
 	const int32_t ids[] = { 1, 2, 3 };
 	struct logits_rules r = logits_rules_none();
 
-	assert_ptr_equal(logits_apply(work, &r, logits, VOCAB, ids, 2, 3), logits);
+	assert_ptr_equal(logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 3), logits);
 	r.min_tokens = 1; /* reached, and no stop ids */
-	assert_ptr_equal(logits_apply(work, &r, logits, VOCAB, ids, 2, 3), logits);
+	assert_ptr_equal(logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 3), logits);
 }
 
 /* One id's logit by the definition. */
@@ -70,7 +70,7 @@ static void test_penalties(void **state)
 
 		for (uint32_t i = 0; i < n; i++)
 			ids[i] = rand() % (VOCAB / 2);
-		row = logits_apply(work, &r, logits, VOCAB, ids, n_prompt, n);
+		row = logits_apply(work, &r, NULL, logits, VOCAB, ids, n_prompt, n);
 		for (int32_t id = 0; id < VOCAB; id++)
 			assert_true(row[id] == penalized(&r, id, ids, n_prompt, n));
 	}
@@ -90,7 +90,7 @@ static void test_ids(void **state)
 	r.stop_ids = stop;
 	r.n_stop_ids = 2;
 	r.min_tokens = 3;
-	row = logits_apply(work, &r, logits, VOCAB, ids, 3, 5);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 3, 5);
 	for (int32_t id = 0; id < VOCAB; id++) {
 		if (id == 5)
 			assert_true(row[id] == logits[id]);
@@ -99,7 +99,7 @@ static void test_ids(void **state)
 		else /* 3 is allowed, but ends too early */
 			assert_true(isinf(row[id]) && row[id] < 0);
 	}
-	row = logits_apply(work, &r, logits, VOCAB, ids, 2, 5);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 5);
 	assert_true(row[3] == logits[3]);
 }
 
@@ -114,7 +114,7 @@ static void test_bad_words(void **state)
 	r.bad_ids = words;
 	r.bad_lengths = lengths;
 	r.n_bad = 5;
-	row = logits_apply(work, &r, logits, VOCAB, ids, 2, 4);
+	row = logits_apply(work, &r, NULL, logits, VOCAB, ids, 2, 4);
 	for (int32_t id = 20; id < 25; id++)
 		assert_int_equal(isinf(row[id]) != 0, id == 20 || id == 22 || id == 23);
 }
@@ -172,9 +172,52 @@ static void test_logprobs(void **state)
 	assert_true(isinf(own.value));
 }
 
+/* Reasoning is closed when its budget is spent, unless it was left before. */
+static void test_thinking_budget(void **state)
+{
+	const int32_t ids[] = { 3, 7, 1, 2, 4, 5 }; /* 7 in the prompt is another turn's */
+	const struct {
+		uint32_t n_generated, budget;
+		int32_t leave;
+		bool closes;
+	} cases[] = {
+		{ 0, 0, -1, true }, { 1, 0, -1, false }, { 2, 3, -1, false }, { 3, 3, -1, true }, { 4, 3, -1, false },
+		{ 3, 3, 1, false }, { 3, 3, 4, false }, { 3, 3, 5, true },
+	};
+	struct logits_work *w;
+	struct error err;
+	float row[VOCAB];
+
+	assert_int_equal(logits_work_create(&w, VOCAB, &err), OK);
+	for (uint32_t i = 0; i < VOCAB; i++)
+		row[i] = (float)i;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct logits_rules r = logits_rules_none();
+		const float *got;
+
+		r.thinking_limited = true;
+		r.thinking_budget = cases[i].budget;
+		r.thinking_end = 7;
+		r.thinking_leaves[0] = cases[i].leave;
+		r.thinking_leaves[1] = -1;
+		assert_int_equal(logits_rules_check(&r, VOCAB, &err), OK);
+		got = logits_apply(w, &r, NULL, row, VOCAB, ids, 2, 2 + cases[i].n_generated);
+		for (int32_t k = 0; k < VOCAB; k++) {
+			if (!cases[i].closes)
+				assert_true(got[k] == row[k]);
+			else
+				assert_true(k == 7 ? isfinite(got[k]) : got[k] == -INFINITY);
+		}
+		r.thinking_end = -1;
+		assert_int_equal(logits_rules_check(&r, VOCAB, &err), E_INVAL);
+	}
+	logits_work_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_thinking_budget),
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_penalties),
 		cmocka_unit_test(test_ids),

@@ -149,6 +149,24 @@ static void test_golden(void **state)
 	assert_int_equal(each_line(DIR "/golden/chat.jsonl", check_golden), 107);
 }
 
+static size_t n_with_tools;
+
+/* A template that leaves tools out shows them as the one that has them does. */
+static void check_shown_tools(const struct chat_prompt *want, const struct chat_input *in, int no)
+{
+	struct chat_prompt p = {0};
+
+	if (json_array_size(in->tools) == 0)
+		return;
+	n_with_tools++;
+	if (chat_render(&p, official, tok, in, &err) != OK)
+		fail_msg("line %d: %s", no, err.msg);
+	if (strcmp(p.text.data, want->text.data) != 0)
+		fail_msg("line %d: shown tools differ: '%s', expected '%s'", no, p.text.data,
+			want->text.data);
+	chat_prompt_deinit(&p);
+}
+
 /* Where normalization has nothing to cure it changes nothing. */
 static void check_normalized(json_t *line, int no)
 {
@@ -177,6 +195,7 @@ static void check_normalized(json_t *line, int no)
 	}
 	if (!json_object_get(line, "quirk") && !cured)
 		expect_text(&p, json_object_get(line, "rendered"), "normalized line", no);
+	check_shown_tools(&p, &in, no);
 	json_decref(before);
 	chat_prompt_deinit(&p);
 }
@@ -184,6 +203,7 @@ static void check_normalized(json_t *line, int no)
 static void test_normalized_golden(void **state)
 {
 	each_line(DIR "/golden/chat.jsonl", check_normalized);
+	assert_true(n_with_tools > 5);
 }
 
 static void check_conversation(json_t *row, int no)

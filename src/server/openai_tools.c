@@ -1,0 +1,88 @@
+/* Fields about tools (server/openai_tools.h). */
+#include "server/openai_tools.h"
+
+#include <string.h>
+
+#include "server/fields.h"
+
+static const char *tool_name(const json_t *tool)
+{
+	return json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
+}
+
+static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
+{
+	const json_t *type = field_get(tool, "type"), *function = field_get(tool, "function");
+	const json_t *parameters = field_get(function, "parameters");
+
+	if (!json_is_object(tool) || !json_is_object(function))
+		return refuse_shape(no, "tools", "tools[%zu]: expected an object with a function", i);
+	if (type && (!json_is_string(type) || strcmp(json_string_value(type), "function") != 0))
+		return refuse(no, "tools", "tools[%zu].type: only function is supported", i);
+	if (!tool_name(tool) || !*tool_name(tool))
+		return refuse_shape(no, "tools", "tools[%zu].function.name: expected a string", i);
+	if (parameters && !json_is_object(parameters))
+		return refuse_shape(no, "tools", "tools[%zu].function.parameters: expected an object", i);
+	return OK;
+}
+
+static enum status parse_named(struct openai_tools *t, const json_t *choice, struct refusal *no)
+{
+	const char *name = tool_name(choice);
+
+	if (!name)
+		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required or "
+			"{\"type\": \"function\", \"function\": {\"name\": ...}}");
+	for (size_t i = 0; i < json_array_size(t->list); i++) {
+		if (strcmp(tool_name(json_array_get(t->list, i)), name) == 0) {
+			t->choice = TOOLS_NAMED;
+			t->named = json_array_get(t->list, i);
+			return OK;
+		}
+	}
+	return refuse(no, "tool_choice", "tool_choice: %.80s is not in tools.", name);
+}
+
+static enum status parse_choice(struct openai_tools *t, const json_t *choice, struct refusal *no)
+{
+	static const char *const names[] = { "none", "auto", "required" };
+	const char *name = json_string_value(choice);
+
+	if (!name)
+		return parse_named(t, choice, no);
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			t->choice = (enum tool_choice)i;
+			return OK;
+		}
+	}
+	return refuse(no, "tool_choice", "tool_choice: found %.40s, expected none, auto, required or a function",
+		name);
+}
+
+enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struct refusal *no)
+{
+	const json_t *choice = field_get(body, "tool_choice");
+
+	*t = (struct openai_tools){ .parallel = true };
+	TRY(field_bool(&t->parallel, body, "parallel_tool_calls", no));
+	TRY(field_array(&t->list, body, "tools", no));
+	if (t->list && json_array_size(t->list) == 0)
+		return refuse(no, "tools", "tools must not be an empty list.");
+	if (json_array_size(t->list) > OPENAI_MAX_TOOLS)
+		return refuse(no, "tools", "tools: found %zu, at most %d are taken", json_array_size(t->list),
+			OPENAI_MAX_TOOLS);
+	for (size_t i = 0; i < json_array_size(t->list); i++)
+		TRY(check_tool(json_array_get(t->list, i), i, no));
+	if (!t->list && choice && !(json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0))
+		return refuse(no, "tool_choice", "When using `tool_choice`, `tools` must be set.");
+	t->choice = t->list ? TOOLS_AUTO : TOOLS_NONE;
+	return choice ? parse_choice(t, choice, no) : OK;
+}
+
+json_t *openai_tools_forced(const struct openai_tools *t)
+{
+	if (t->choice == TOOLS_REQUIRED)
+		return json_copy(t->list);
+	return t->choice == TOOLS_NAMED ? json_pack("[O]", t->named) : NULL;
+}

@@ -1,0 +1,235 @@
+/*
+ * Masks: which tokens may come in a state of the automaton (text/grammar_int.h).
+ *
+ * One walk over the trie, cut where the automaton is dead. Where any plain text may come, as inside a JSON
+ * string, the plain tokens are one copy and only the others are walked. A mask that took long is kept.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/grammar_int.h"
+
+#define KEEP_ABOVE 2000u /* nodes visited; below, walking again costs little more than copying */
+#define MAX_PLAIN_STATES 512u
+
+static void set_bit(uint32_t *mask, uint32_t id)
+{
+	mask[id / 32] |= 1u << (id % 32);
+}
+
+/* Nodes visited. */
+static uint32_t walk(struct automaton *a, const struct grammar_vocab *v, const struct trie *t, uint32_t from,
+	uint32_t *mask)
+{
+	uint32_t at[GRAMMAR_MAX_TOKEN_BYTES + 1], visited = 0;
+
+	at[0] = from;
+	for (uint32_t i = 0; i < t->n; visited++) {
+		const struct trie_node *n = &t->nodes[i];
+		uint32_t to = auto_step(a, at[n->depth], n->byte);
+
+		if (to == AUTO_DEAD) {
+			i = n->skip;
+			continue;
+		}
+		for (int32_t id = n->id; id >= 0; id = v->same[id])
+			set_bit(mask, (uint32_t)id);
+		at[n->depth + 1] = to;
+		i++;
+	}
+	return visited;
+}
+
+/* --- any plain text? ------------------------------------------------------------------------------------- */
+
+/* Where in a code point a position is: between two, or what may follow. */
+enum phase { BETWEEN, ONE_MORE, TWO_MORE, THREE_MORE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, N_PHASES };
+
+static enum phase phase_after(enum phase p, unsigned c, bool *ok)
+{
+	static const struct { uint8_t lo, hi, to; } follows[N_PHASES] = {
+		[ONE_MORE] = { 0x80, 0xBF, BETWEEN }, [TWO_MORE] = { 0x80, 0xBF, ONE_MORE },
+		[THREE_MORE] = { 0x80, 0xBF, TWO_MORE }, [AFTER_E0] = { 0xA0, 0xBF, ONE_MORE },
+		[AFTER_ED] = { 0x80, 0x9F, ONE_MORE }, [AFTER_F0] = { 0x90, 0xBF, TWO_MORE },
+		[AFTER_F4] = { 0x80, 0x8F, TWO_MORE },
+	};
+
+	*ok = true;
+	if (p != BETWEEN) {
+		*ok = c >= follows[p].lo && c <= follows[p].hi;
+		return (enum phase)follows[p].to;
+	}
+	if (c < 0x80) {
+		*ok = c >= 0x20 && c != '"' && c != '\\';
+		return BETWEEN;
+	}
+	*ok = c >= 0xC2 && c <= 0xF4;
+	return c < 0xE0 ? ONE_MORE : c == 0xE0 ? AFTER_E0 : c == 0xED ? AFTER_ED : c < 0xF0 ? TWO_MORE :
+		c == 0xF0 ? AFTER_F0 : c == 0xF4 ? AFTER_F4 : THREE_MORE;
+}
+
+struct plain_walk {
+	struct { uint32_t state; enum phase phase; } list[MAX_PLAIN_STATES];
+	uint32_t n;
+	bool fails;
+};
+
+static void plain_add(struct plain_walk *w, uint32_t state, enum phase phase)
+{
+	for (uint32_t i = w->n; i-- > 0;) {
+		if (w->list[i].state == state && w->list[i].phase == phase)
+			return;
+	}
+	if (w->n == MAX_PLAIN_STATES) {
+		w->fails = true;
+		return;
+	}
+	w->list[w->n].state = state;
+	w->list[w->n++].phase = phase;
+}
+
+/* Every plain text of up to plain_bytes bytes leads somewhere. */
+static bool takes_plain(struct automaton *a, const struct grammar_vocab *v, uint32_t state)
+{
+	struct plain_walk w = { .n = 0 };
+	uint32_t from = 0;
+
+	plain_add(&w, state, BETWEEN);
+	for (uint32_t len = 0; len < v->plain_bytes && from < w.n && !w.fails; len++) {
+		uint32_t end = w.n;
+
+		for (; from < end && !w.fails; from++) {
+			for (unsigned c = 0x20; c < 0xF5 && !w.fails; c++) {
+				bool ok;
+				enum phase p = phase_after(w.list[from].phase, c, &ok);
+				uint32_t to = ok ? auto_step(a, w.list[from].state, (uint8_t)c) : AUTO_DEAD;
+
+				if (ok && to == AUTO_DEAD)
+					w.fails = true;
+				else if (ok)
+					plain_add(&w, to, p);
+			}
+		}
+	}
+	return !w.fails;
+}
+
+/* --- masks ----------------------------------------------------------------------------------------------- */
+
+static uint32_t compute(struct grammar *g, uint32_t state, uint32_t *mask)
+{
+	const struct grammar_vocab *v = g->v;
+	uint32_t words = constraint_words(v->n_ids), visited;
+
+	if (!g->au.states[state].plain)
+		g->au.states[state].plain = takes_plain(&g->au, v, state) ? 2 : 1;
+	if (g->au.states[state].plain == 2) {
+		memcpy(mask, v->plain_mask, words * sizeof(*mask));
+		return walk(&g->au, v, &v->rest, state, mask);
+	}
+	memset(mask, 0, words * sizeof(*mask));
+	visited = walk(&g->au, v, &v->plain, state, mask);
+	return visited + walk(&g->au, v, &v->rest, state, mask);
+}
+
+static void keep(struct grammar *g, uint32_t state, const uint32_t *mask)
+{
+	size_t bytes = constraint_words(g->v->n_ids) * sizeof(*mask);
+	struct mask_slot *slot = &g->masks[g->next_slot];
+
+	if (!slot->words)
+		slot->words = mem_alloc(bytes);
+	else if (slot->state != AUTO_UNKNOWN)
+		g->au.states[slot->state].mask = -1;
+	memcpy(slot->words, mask, bytes);
+	slot->state = state;
+	g->au.states[state].mask = (int32_t)g->next_slot;
+	g->next_slot = (g->next_slot + 1) % MASK_SLOTS;
+}
+
+static void add_tokens(struct grammar *g, uint32_t state, uint32_t *mask)
+{
+	const struct auto_state *s = &g->au.states[state];
+
+	for (uint32_t i = 0; s->has_token && i < s->n; i++) {
+		const struct nfa_state *q = &g->nfa.states[g->au.configs[s->at + i].state];
+
+		if (q->kind == NFA_TOKEN && q->a < g->v->n_ids)
+			set_bit(mask, q->a);
+	}
+}
+
+void grammar_mask(struct grammar *g, uint32_t state, uint32_t *mask)
+{
+	int32_t slot = g->au.states[state].mask;
+
+	if (slot >= 0)
+		memcpy(mask, g->masks[slot].words, constraint_words(g->v->n_ids) * sizeof(*mask));
+	else if (compute(g, state, mask) > KEEP_ABOVE)
+		keep(g, state, mask);
+	add_tokens(g, state, mask);
+	for (uint32_t i = 0; g->au.states[state].accepts && i < g->v->n_eos; i++) {
+		if ((uint32_t)g->v->eos[i] < g->v->n_ids)
+			set_bit(mask, (uint32_t)g->v->eos[i]);
+	}
+}
+
+void grammar_forget(struct grammar *g)
+{
+	auto_forget(&g->au);
+	for (uint32_t i = 0; i < MASK_SLOTS; i++)
+		g->masks[i].state = AUTO_UNKNOWN;
+}
+
+/* --- grammars -------------------------------------------------------------------------------------------- */
+
+enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, struct grammar_ir *ir,
+	uint32_t root, struct error *err)
+{
+	struct grammar *g = mem_alloc(sizeof(*g));
+
+	g->v = v;
+	atomic_init(&g->refs, 1);
+	if (nfa_build(&g->nfa, ir, root, err) != OK) {
+		nfa_deinit(&g->nfa);
+		free(g);
+		return err->code;
+	}
+	pthread_mutex_init(&g->lock, NULL);
+	auto_init(&g->au, &g->nfa);
+	for (uint32_t i = 0; i < MASK_SLOTS; i++)
+		g->masks[i].state = AUTO_UNKNOWN;
+	*out = g;
+	return OK;
+}
+
+struct grammar *grammar_ref(struct grammar *g)
+{
+	atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
+	return g;
+}
+
+void grammar_unref(struct grammar *g)
+{
+	if (!g || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (uint32_t i = 0; i < MASK_SLOTS; i++)
+		free(g->masks[i].words);
+	auto_deinit(&g->au);
+	nfa_deinit(&g->nfa);
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+}
+
+size_t grammar_bytes(struct grammar *g)
+{
+	size_t bytes = sizeof(*g) + g->nfa.cap_states * sizeof(*g->nfa.states) + g->nfa.cap_sets * sizeof(*g->nfa.sets);
+
+	pthread_mutex_lock(&g->lock);
+	bytes += auto_bytes(&g->au);
+	for (uint32_t i = 0; i < MASK_SLOTS; i++)
+		bytes += g->masks[i].words ? constraint_words(g->v->n_ids) * sizeof(uint32_t) : 0;
+	pthread_mutex_unlock(&g->lock);
+	return bytes;
+}

@@ -1,0 +1,302 @@
+/*
+ * Numbers between bounds as nodes over their decimal digits (text/grammar_ir.h), and the formats of strings.
+ *
+ * A magnitude is a whole part without leading zeros and a fraction. Comparing digit by digit gives, for each
+ * bound, the texts that agree with it for a while and then leave it on the right side.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/grammar_ir.h"
+
+#define MAX_BOUND 1e15  /* whole numbers and their neighbours are exact below */
+#define MAX_WHOLE 19u   /* digits of a number without a bound */
+#define MAX_FRACTION 20u
+#define MAX_DECIMALS 32 /* name every double between the bounds that are taken */
+#define DIGITS 40
+
+struct magnitude {
+	char whole[DIGITS];    /* no leading zeros but "0" */
+	char fraction[DIGITS]; /* no trailing zeros */
+};
+
+struct interval { /* of magnitudes */
+	struct magnitude lo, hi;
+	bool has_hi, lo_open; /* only 0 is open: next to other bounds there is a next double */
+};
+
+static struct g_node *digits(struct grammar_ir *ir, char lo, char hi)
+{
+	struct g_range r = { (unsigned char)lo, (unsigned char)hi };
+
+	return lo > hi ? g_never(ir) : g_class(ir, &r, 1, false);
+}
+
+static struct g_node *any_digits(struct grammar_ir *ir, uint32_t min, uint32_t max)
+{
+	return g_repeat(ir, digits(ir, '0', '9'), min, max);
+}
+
+/* --- whole numbers of n digits ---------------------------------------------------------------------------- */
+
+/* Digit strings of the length of lo and hi, between them; NULL as a bound: none. */
+static struct g_node *between(struct grammar_ir *ir, const char *lo, const char *hi, size_t n)
+{
+	struct g_node *out = NULL;
+	char from = lo ? *lo : '0', to = hi ? *hi : '9';
+
+	if (n == 0)
+		return g_empty(ir);
+	if (!lo && !hi)
+		return any_digits(ir, (uint32_t)n, (uint32_t)n);
+	if (lo && hi && from == to)
+		return g_seq(ir, digits(ir, from, from), between(ir, lo + 1, hi + 1, n - 1));
+	if (lo) {
+		out = g_seq(ir, digits(ir, from, from), between(ir, lo + 1, NULL, n - 1));
+		from++;
+	}
+	if (hi) {
+		out = g_alt(ir, out, g_seq(ir, digits(ir, to, to), between(ir, NULL, hi + 1, n - 1)));
+		to--;
+	}
+	if (from <= to)
+		out = g_alt(ir, out, g_seq(ir, digits(ir, from, to), any_digits(ir, (uint32_t)n - 1, (uint32_t)n - 1)));
+	return out;
+}
+
+/* Whole numbers from lo to hi (NULL: no end), both without leading zeros; lo <= hi. */
+static struct g_node *whole_between(struct grammar_ir *ir, const char *lo, const char *hi)
+{
+	size_t n_lo = strlen(lo), n_hi = hi ? strlen(hi) : 0;
+	char least[DIGITS] = "1";
+	struct g_node *out;
+
+	if (hi && n_lo == n_hi)
+		return between(ir, lo, hi, n_lo);
+	out = between(ir, lo, NULL, n_lo);
+	if (!hi)
+		return n_lo >= MAX_WHOLE ? out : g_alt(ir, out, g_seq(ir, digits(ir, '1', '9'),
+			any_digits(ir, (uint32_t)n_lo, MAX_WHOLE - 1)));
+	if (n_hi > n_lo + 1)
+		out = g_alt(ir, out, g_seq(ir, digits(ir, '1', '9'),
+			any_digits(ir, (uint32_t)n_lo, (uint32_t)n_hi - 2)));
+	memset(least + 1, '0', n_hi - 1);
+	least[n_hi] = 0;
+	return g_alt(ir, out, between(ir, least, hi, n_hi));
+}
+
+/* --- fractions ------------------------------------------------------------------------------------------- */
+
+static struct g_node *digits_from(struct grammar_ir *ir, uint32_t min)
+{
+	return any_digits(ir, min, MAX_FRACTION);
+}
+
+struct bounds { /* digits after the point; lo NULL: from 0; hi NULL: no end */
+	const char *lo, *hi;
+	bool lo_open;
+};
+
+static struct g_node *fraction_between(struct grammar_ir *ir, struct bounds v, bool first);
+
+/* One digit, then what its place between the next digits of both bounds allows. */
+static struct g_node *next_digit(struct grammar_ir *ir, struct bounds v)
+{
+	char from = v.lo && *v.lo ? *v.lo : '0', to = v.hi ? *v.hi : '9';
+	const char *lo = v.lo && *v.lo ? v.lo + 1 : v.lo;
+	struct g_node *out = NULL;
+
+	if (v.lo && v.hi && from > to)
+		return g_never(ir);
+	if (v.lo && v.hi && from == to)
+		return g_seq(ir, digits(ir, from, from),
+			fraction_between(ir, (struct bounds){ lo, v.hi + 1, v.lo_open }, false));
+	if (v.lo) {
+		out = g_seq(ir, digits(ir, from, from),
+			fraction_between(ir, (struct bounds){ lo, NULL, v.lo_open }, false));
+		from++;
+	}
+	if (v.hi) {
+		out = g_alt(ir, out, g_seq(ir, digits(ir, to, to),
+			fraction_between(ir, (struct bounds){ NULL, v.hi + 1, false }, false)));
+		to--;
+	}
+	return from > to ? out : g_alt(ir, out, g_seq(ir, digits(ir, from, to), digits_from(ir, 0)));
+}
+
+/* Digits that, as a fraction, lie between the bounds; first: there must be one. */
+static struct g_node *fraction_between(struct grammar_ir *ir, struct bounds v, bool first)
+{
+	struct g_node *out;
+
+	if (v.lo && !*v.lo && !v.lo_open)
+		v.lo = NULL;
+	if (!v.lo && !v.hi)
+		return digits_from(ir, first);
+	if (v.hi && !*v.hi) /* no more than 0 */
+		return v.lo ? g_never(ir) : g_repeat(ir, digits(ir, '0', '0'), first, MAX_FRACTION);
+	if (!v.hi && !*v.lo) /* more than 0 */
+		return g_seq(ir, g_seq(ir, g_repeat(ir, digits(ir, '0', '0'), 0, MAX_FRACTION), digits(ir, '1', '9')),
+			digits_from(ir, 0));
+	out = next_digit(ir, v);
+	return first || v.lo ? out : g_alt(ir, out, g_empty(ir));
+}
+
+/* "." and digits, at least one; or nothing where `bare` is allowed. */
+static struct g_node *fraction(struct grammar_ir *ir, struct g_node *inside, bool bare)
+{
+	struct g_node *out = g_seq(ir, g_text(ir, "."), inside);
+
+	return bare ? g_alt(ir, g_empty(ir), out) : out;
+}
+
+/* --- magnitudes ------------------------------------------------------------------------------------------ */
+
+static int whole_cmp(const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b);
+
+	return n != m ? (n < m ? -1 : 1) : strcmp(a, b);
+}
+
+/* The decimal digits of v >= 0, as few as name it. */
+static void magnitude_of(struct magnitude *m, double v)
+{
+	char text[64];
+	char *point;
+	size_t n;
+
+	for (int k = 0; k <= MAX_DECIMALS; k++) {
+		snprintf(text, sizeof(text), "%.*f", k, v);
+		if (strtod(text, NULL) == v)
+			break;
+	}
+	point = strchr(text, '.');
+	m->fraction[0] = 0;
+	if (point) {
+		*point = 0;
+		snprintf(m->fraction, sizeof(m->fraction), "%.32s", point + 1);
+		for (n = strlen(m->fraction); n && m->fraction[n - 1] == '0'; n--)
+			m->fraction[n - 1] = 0;
+	}
+	snprintf(m->whole, sizeof(m->whole), "%.20s", text);
+}
+
+static void whole_add(char *out, const char *whole, int by)
+{
+	snprintf(out, DIGITS, "%lld", strtoll(whole, NULL, 10) + by);
+}
+
+/* A fraction that may be absent: then it is 0, which must lie in the interval. */
+static struct g_node *with_fraction(struct grammar_ir *ir, const char *whole, struct bounds v)
+{
+	bool bare = !v.lo || (!*v.lo && !v.lo_open);
+	struct g_node *inside = fraction_between(ir, v, true);
+
+	return g_seq(ir, g_text(ir, whole), fraction(ir, inside, bare));
+}
+
+static struct g_node *real_between(struct grammar_ir *ir, const struct interval *v)
+{
+	struct g_node *out = NULL;
+	char from[DIGITS], to[DIGITS];
+
+	if (v->has_hi && whole_cmp(v->lo.whole, v->hi.whole) == 0)
+		return with_fraction(ir, v->lo.whole, (struct bounds){ v->lo.fraction, v->hi.fraction, v->lo_open });
+	out = with_fraction(ir, v->lo.whole, (struct bounds){ v->lo.fraction, NULL, v->lo_open });
+	whole_add(from, v->lo.whole, 1);
+	if (v->has_hi) {
+		out = g_alt(ir, out, with_fraction(ir, v->hi.whole, (struct bounds){ NULL, v->hi.fraction, false }));
+		whole_add(to, v->hi.whole, -1);
+	}
+	if (!v->has_hi || whole_cmp(from, to) <= 0)
+		out = g_alt(ir, out, g_seq(ir, whole_between(ir, from, v->has_hi ? to : NULL),
+			fraction(ir, any_digits(ir, 1, MAX_FRACTION), true)));
+	return out;
+}
+
+/* Magnitudes from lo to hi; an empty interval gives no text. */
+static struct g_node *magnitudes(struct grammar_ir *ir, double lo, bool lo_open, double hi, bool hi_open,
+	bool integer)
+{
+	struct interval v = { .has_hi = isfinite(hi), .lo_open = lo_open && lo == 0 };
+
+	if (integer) {
+		lo = lo_open ? floor(lo) + 1 : ceil(lo);
+		hi = hi_open ? ceil(hi) - 1 : floor(hi);
+	} else if (lo == hi && (lo_open || hi_open)) {
+		return g_never(ir);
+	} else { /* digits beyond a double's precision must not round to an open bound */
+		lo = lo_open && lo > 0 ? nextafter(lo, INFINITY) : lo;
+		hi = hi_open && v.has_hi ? nextafter(hi, 0) : hi;
+	}
+	if (lo > hi)
+		return g_never(ir);
+	magnitude_of(&v.lo, lo);
+	if (v.has_hi)
+		magnitude_of(&v.hi, hi);
+	return integer ? whole_between(ir, v.lo.whole, v.has_hi ? v.hi.whole : NULL) : real_between(ir, &v);
+}
+
+enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b,
+	bool integer, struct error *err)
+{
+	double min = b->has_min ? b->min : -INFINITY, max = b->has_max ? b->max : INFINITY;
+	struct g_node *node = NULL;
+
+	if ((b->has_min && !(fabs(min) <= MAX_BOUND)) || (b->has_max && !(fabs(max) <= MAX_BOUND)))
+		return error_set(err, E_UNSUPPORTED, "bounds of numbers above 1e15 are not supported");
+	if ((b->has_min && min != 0 && fabs(min) < 1e-15) || (b->has_max && max != 0 && fabs(max) < 1e-15))
+		return error_set(err, E_UNSUPPORTED, "bounds of numbers closer to 0 than 1e-15 are not supported");
+	if (max >= 0)
+		node = magnitudes(ir, min > 0 ? min : 0, min >= 0 && b->has_min && b->min_open, max,
+			b->has_max && b->max_open, integer);
+	if (min < 0)
+		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), magnitudes(ir, max < 0 ? -max : 0,
+			max < 0 ? b->max_open : integer || (max == 0 && b->max_open), -min, b->has_min && b->min_open,
+			integer))); /* integers have no -0 */
+	*out = node ? node : g_never(ir);
+	return OK;
+}
+
+/* --- formats --------------------------------------------------------------------------------------------- */
+
+#define YEAR "(?:0{3}[1-9]|0{2}[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+#define LEAP "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+#define DATE "(?:" YEAR "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)" \
+	"|02-(?:0[1-9]|1[0-9]|2[0-8]))|" LEAP "-02-29)"
+#define TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+#define LABEL "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+#define HOST LABEL "(?:\\." LABEL "){0,3}"
+#define BYTE "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+#define IPV4 "(?:" BYTE "\\.){3}" BYTE
+#define HEX4 "[0-9a-fA-F]{1,4}"
+#define IPV6 "(?:(?:" HEX4 ":){7}" HEX4 "|(?:" HEX4 ":){1,7}:|(?:" HEX4 ":){1,6}:" HEX4 "|(?:" HEX4 ":){1,5}(?::" HEX4 "){1,2}" \
+	"|(?:" HEX4 ":){1,4}(?::" HEX4 "){1,3}|(?:" HEX4 ":){1,3}(?::" HEX4 "){1,4}|(?:" HEX4 ":){1,2}(?::" HEX4 "){1,5}" \
+	"|" HEX4 ":(?::" HEX4 "){1,6}|:(?:(?::" HEX4 "){1,7}|:))"
+#define ATEXT "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,32}"
+#define URI_CHAR "(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})"
+
+const char *grammar_format_regex(const char *format)
+{
+	static const struct { const char *name, *regex; } formats[] = {
+		{ "date", DATE },
+		{ "time", TIME },
+		{ "date-time", DATE "T" TIME },
+		{ "email", ATEXT "(?:\\." ATEXT "){0,3}@" LABEL "(?:\\." LABEL "){1,3}" },
+		{ "uuid", "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}" },
+		{ "ipv4", IPV4 },
+		{ "ipv6", IPV6 },
+		{ "uri", "[a-zA-Z][a-zA-Z0-9+.-]{0,15}://" HOST "(?::[1-9][0-9]{0,3})?(?:/" URI_CHAR "*)*"
+			"(?:\\?(?:" URI_CHAR "|[/?])*)?(?:#(?:" URI_CHAR "|[/?])*)?" },
+		{ "hostname", HOST },
+	};
+
+	for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++) {
+		if (strcmp(formats[i].name, format) == 0)
+			return formats[i].regex;
+	}
+	return NULL;
+}
