@@ -130,7 +130,7 @@ class Refusals(Case):
             self.assertEqual(s.chat(tools=[tool], tool_choice="none").status, 200)
             self.refused(s.chat(chat_template="x"), 400, "--trust-request-chat-template", "chat_template")
             self.refused(s.chat(chat_template_kwargs=5), 400, "expected an object", "chat_template_kwargs")
-            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "not supported", "response_format")
+            self.refused(s.chat(response_format={"type": "json_schema"}), 400, "needs an object", "response_format")
             self.refused(s.chat(max_tokens=0), 400, "max_tokens", "max_tokens")
             self.refused(s.chat(model="x"), 404, "does not exist", "model", "NotFoundError")
             image = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]
