@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "server/answer.h"
 #include "server/fields.h"
+#include "server/structured.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -48,6 +49,8 @@ static void open_serving(void)
 	};
 	require(sampling_defaults_init(&serving.defaults, NULL, NULL, &err) == OK);
 	require(sampling_defaults_add_eos(&serving.defaults, 1, serving.vocab, "", &err) == OK);
+	require(structured_create(&serving.structured, tok, serving.n_ids, serving.defaults.eos, serving.defaults.n_eos,
+		&err) == OK);
 }
 
 static void check_ids(const int32_t *ids, size_t n)
