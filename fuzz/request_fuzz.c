@@ -49,6 +49,8 @@ static void open_serving(void)
 	require(sampling_defaults_init(&serving.defaults, NULL, NULL, &err) == OK);
 	require(structured_create(&serving.structured, tok, serving.n_ids, (const int32_t[]){ 1 }, 1, &err) == OK);
 	require(sampling_defaults_add_eos(&serving.defaults, 1, serving.vocab, "", &err) == OK);
+	require(structured_create(&serving.structured, tok, serving.n_ids, serving.defaults.eos, serving.defaults.n_eos,
+		&err) == OK);
 }
 
 static void check_ids(const int32_t *ids, size_t n)

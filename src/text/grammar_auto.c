@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "text/grammar_int.h"
 
-#define MAX_CONFIGS 1024u
+#define MAX_CONFIGS 2048u
 #define MAX_DEPTH 1000u
 #define SEEN_SLOTS (8u * MAX_CONFIGS)
 #define SOFT_BYTES ((size_t)8 << 20)
@@ -237,6 +237,7 @@ static uint32_t finish(struct automaton *a)
 	uint32_t slot, id;
 
 	close_set(a);
+	a->work += k->n_seen + 4 * k->n_set + 1;
 	if (k->over || (k->n_set == 0 && !k->accepts))
 		return AUTO_DEAD;
 	qsort(k->set, k->n_set, sizeof(*k->set), config_cmp);
@@ -259,6 +260,8 @@ uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
 	uint8_t byte = a->nfa->byte_of[class];
 	uint32_t to;
 
+	if (a->work >= a->until)
+		return AUTO_DEAD;
 	begin(a);
 	for (uint32_t i = 0; i < a->states[state].n; i++) {
 		struct auto_config c = a->configs[a->states[state].at + i];
@@ -315,7 +318,7 @@ static void start(struct automaton *a)
 
 void auto_init(struct automaton *a, const struct nfa *nfa)
 {
-	*a = (struct automaton){ .nfa = nfa };
+	*a = (struct automaton){ .nfa = nfa, .until = UINT64_MAX };
 	a->closure = mem_alloc(sizeof(*a->closure));
 	start(a);
 }

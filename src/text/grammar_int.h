@@ -72,6 +72,7 @@ struct nfa {
 	size_t n_sets, cap_sets;
 	uint32_t *set_slots;   /* owned; while compiling */
 	uint32_t *entry;       /* owned [n_rules] */
+	uint32_t *base;        /* owned [n_rules + 1]: where a rule's states begin */
 	size_t n_rules;
 	uint32_t root;
 	uint8_t class_of[256]; /* bytes that no set tells apart */
@@ -131,6 +132,8 @@ struct automaton {
 	size_t n_stacks, cap_stacks;
 	struct auto_table state_table, stack_table;
 	struct auto_closure *closure; /* scratch */
+	uint64_t work;  /* configs looked at since the start */
+	uint64_t until; /* new steps are refused from this much work on */
 };
 
 void auto_init(struct automaton *a, const struct nfa *nfa);
@@ -139,7 +142,7 @@ size_t auto_bytes(const struct automaton *a);
 /* Past the soft bound: call between matches only. */
 bool auto_is_full(const struct automaton *a);
 void auto_forget(struct automaton *a);
-/* Computes what next[] does not know yet. */
+/* Computes what next[] does not know yet; AUTO_DEAD, and nothing is noted, when the work is used up. */
 uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class);
 uint32_t auto_step_token(struct automaton *a, uint32_t state, int32_t id);
 

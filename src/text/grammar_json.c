@@ -196,21 +196,51 @@ struct g_node *value_any(struct schema *s)
 
 /* --- given values ---------------------------------------------------------------------------------------- */
 
-static struct g_node *real(struct schema *s, double v)
+/* The shortest decimal of v. */
+static void put_real(struct buf *out, double v)
 {
 	char text[64];
-	struct g_node *out;
 
 	for (int k = 15; k <= 17; k++) {
 		snprintf(text, sizeof(text), "%.*g", k, v);
 		if (strtod(text, NULL) == v)
 			break;
 	}
-	out = g_text(s->ir, text);
-	if (v == floor(v) && fabs(v) < 1e15) { /* 1 and 1.0 are one number */
-		snprintf(text, sizeof(text), "%.1f", v);
-		out = g_alt(s->ir, out, g_text(s->ir, text));
+	buf_puts(out, text);
+}
+
+/* 1 and 1.0 are one number. */
+static bool is_whole(const json_t *v)
+{
+	return json_is_real(v) && json_real_value(v) == floor(json_real_value(v)) && fabs(json_real_value(v)) < 1e15;
+}
+
+/* A value that is no list and no object. */
+static void put_scalar(struct buf *out, const json_t *v)
+{
+	if (json_is_string(v))
+		put_quoted(out, json_string_value(v), json_string_length(v));
+	else if (json_is_integer(v))
+		buf_printf(out, "%lld", (long long)json_integer_value(v));
+	else if (json_is_real(v))
+		put_real(out, json_real_value(v));
+	else
+		buf_puts(out, json_is_true(v) ? "true" : json_is_false(v) ? "false" : "null");
+}
+
+static struct g_node *scalar(struct grammar_ir *ir, const json_t *v)
+{
+	struct buf text = { 0 };
+	struct g_node *out;
+
+	put_scalar(&text, v);
+	out = g_bytes(ir, text.data, text.len);
+	buf_reset(&text);
+	if (is_whole(v)) {
+		buf_printf(&text, "%.1f", json_real_value(v));
+		out = g_alt(ir, out, g_bytes(ir, text.data, text.len));
 	}
+	buf_deinit(&text);
 	return out;
 }
 
@@ -251,34 +281,16 @@ static enum status members(struct schema *s, struct g_node **out, const json_t *
 
 enum status value_const(struct schema *s, struct g_node **out, const json_t *v)
 {
-	char text[32];
-
 	TRY(grammar_ir_check(s->ir, s->err));
-	switch (json_typeof(v)) {
-	case JSON_OBJECT:
+	if (json_is_object(v))
 		return members(s, out, v);
-	case JSON_ARRAY:
+	if (json_is_array(v))
 		return elements(s, out, v);
-	case JSON_STRING:
-		*out = value_quoted(s, json_string_value(v), json_string_length(v));
-		return OK;
-	case JSON_INTEGER:
-		snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(v));
-		*out = g_text(s->ir, text);
-		return OK;
-	case JSON_REAL:
-		*out = real(s, json_real_value(v));
-		return OK;
-	case JSON_TRUE:
-	case JSON_FALSE:
-	case JSON_NULL:
-		*out = g_text(s->ir, json_is_true(v) ? "true" : json_is_false(v) ? "false" : "null");
-		return OK;
-	}
-	return error_set(s->err, E_INTERNAL, "a JSON value of no type");
+	*out = scalar(s->ir, v);
+	return OK;
 }
 
-/* Strings share their beginnings; a long list of them is what enums mostly are. */
+/* Scalars share their beginnings: a long list of strings is what enums mostly are. */
 enum status value_enum(struct schema *s, struct g_node **out, const json_t *list)
 {
 	size_t n = json_array_size(list), n_words = 0;
@@ -290,13 +302,13 @@ enum status value_enum(struct schema *s, struct g_node **out, const json_t *list
 	for (size_t i = 0; i < n && st == OK; i++) {
 		const json_t *v = json_array_get(list, i);
 
-		if (json_is_string(v)) {
-			put_quoted(&texts[n_words], json_string_value(v), json_string_length(v));
-			words[n_words] = (struct g_word){ texts[n_words].data, texts[n_words].len };
-			n_words++;
-		} else {
+		if (json_is_object(v) || json_is_array(v) || is_whole(v)) {
 			st = value_const(s, &item, v);
 			alt = st == OK ? g_alt(s->ir, alt, item) : alt;
+		} else {
+			put_scalar(&texts[n_words], v);
+			words[n_words] = (struct g_word){ texts[n_words].data, texts[n_words].len };
+			n_words++;
 		}
 	}
 	if (st == OK && n_words)

@@ -2,7 +2,9 @@
  * Masks: which tokens may come in a state of the automaton (text/grammar_int.h).
  *
  * One walk over the trie, cut where the automaton is dead. Where any plain text may come, as inside a JSON
- * string, the plain tokens are one copy and only the others are walked. A mask that took long is kept.
+ * string, the plain tokens are one copy and only the others are walked. A mask that took long is kept. One
+ * that takes too long, in a grammar whose automaton grows without end, lacks tokens of several bytes: single
+ * bytes always remain, so that no text is out of reach.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 
 #define KEEP_ABOVE 2000u /* nodes visited; below, walking again costs little more than copying */
 #define MAX_PLAIN_STATES 512u
+#define MAX_WORK 1000000u /* configs that one mask may look at; a few tens of milliseconds */
 
 static void set_bit(uint32_t *mask, uint32_t id)
 {
@@ -39,6 +42,18 @@ static uint32_t walk(struct automaton *a, const struct grammar_vocab *v, const s
 		i++;
 	}
 	return visited;
+}
+
+/* Tokens of one byte. */
+static void first_bytes(struct automaton *a, const struct grammar_vocab *v, const struct trie *t, uint32_t from,
+	uint32_t *mask)
+{
+	for (uint32_t i = 0; i < t->n; i = t->nodes[i].skip) {
+		if (auto_step(a, from, t->nodes[i].byte) == AUTO_DEAD)
+			continue;
+		for (int32_t id = t->nodes[i].id; id >= 0; id = v->same[id])
+			set_bit(mask, (uint32_t)id);
+	}
 }
 
 /* --- any plain text? ------------------------------------------------------------------------------------- */
@@ -122,15 +137,22 @@ static uint32_t compute(struct grammar *g, uint32_t state, uint32_t *mask)
 	const struct grammar_vocab *v = g->v;
 	uint32_t words = constraint_words(v->n_ids), visited;
 
+	memset(mask, 0, words * sizeof(*mask));
+	first_bytes(&g->au, v, &v->plain, state, mask);
+	first_bytes(&g->au, v, &v->rest, state, mask);
+	g->au.until = g->au.work + MAX_WORK;
 	if (!g->au.states[state].plain)
 		g->au.states[state].plain = takes_plain(&g->au, v, state) ? 2 : 1;
 	if (g->au.states[state].plain == 2) {
-		memcpy(mask, v->plain_mask, words * sizeof(*mask));
-		return walk(&g->au, v, &v->rest, state, mask);
+		for (uint32_t i = 0; i < words; i++)
+			mask[i] |= v->plain_mask[i];
+		visited = walk(&g->au, v, &v->rest, state, mask);
+	} else {
+		visited = walk(&g->au, v, &v->plain, state, mask);
+		visited += walk(&g->au, v, &v->rest, state, mask);
 	}
-	memset(mask, 0, words * sizeof(*mask));
-	visited = walk(&g->au, v, &v->plain, state, mask);
-	return visited + walk(&g->au, v, &v->rest, state, mask);
+	g->au.until = UINT64_MAX;
+	return visited;
 }
 
 static void keep(struct grammar *g, uint32_t state, const uint32_t *mask)
@@ -184,6 +206,16 @@ void grammar_forget(struct grammar *g)
 
 /* --- grammars -------------------------------------------------------------------------------------------- */
 
+static void grammar_free(struct grammar *g)
+{
+	for (uint32_t i = 0; i < MASK_SLOTS; i++)
+		free(g->masks[i].words);
+	auto_deinit(&g->au);
+	nfa_deinit(&g->nfa);
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+}
+
 enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, struct grammar_ir *ir,
 	uint32_t root, struct error *err)
 {
@@ -198,6 +230,10 @@ enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, s
 	}
 	pthread_mutex_init(&g->lock, NULL);
 	auto_init(&g->au, &g->nfa);
+	if (g->au.states[AUTO_START].n == 0 && !g->au.states[AUTO_START].accepts) {
+		grammar_free(g);
+		return error_set(err, E_LIMIT, "the text can begin in too many ways at once");
+	}
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		g->masks[i].state = AUTO_UNKNOWN;
 	*out = g;
@@ -212,14 +248,8 @@ struct grammar *grammar_ref(struct grammar *g)
 
 void grammar_unref(struct grammar *g)
 {
-	if (!g || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	for (uint32_t i = 0; i < MASK_SLOTS; i++)
-		free(g->masks[i].words);
-	auto_deinit(&g->au);
-	nfa_deinit(&g->nfa);
-	pthread_mutex_destroy(&g->lock);
-	free(g);
+	if (g && atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) == 1)
+		grammar_free(g);
 }
 
 size_t grammar_bytes(struct grammar *g)

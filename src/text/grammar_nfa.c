@@ -262,72 +262,91 @@ static uint32_t build(struct builder *b, const struct g_node *n, uint32_t next)
 
 /* --- what cannot be ---------------------------------------------------------------------------------------- */
 
-static bool state_live(const struct nfa *n, const uint8_t *live, const uint8_t *rule_live, uint32_t q)
+/*
+ * Facts about states and rules that follow from each other: whether a text ends from there, or the empty
+ * text does. States of a rule follow from earlier ones; rules are looked at backwards and forwards in turn,
+ * since either order of a long chain is usual.
+ */
+struct facts {
+	const struct nfa *n;
+	uint8_t *state, *rule; /* owned, one block */
+	bool (*holds)(const struct facts *f, uint32_t q);
+};
+
+static void facts_init(struct facts *f, const struct nfa *n, bool (*holds)(const struct facts *, uint32_t))
 {
-	const struct nfa_state *s = &n->states[q];
+	f->n = n;
+	f->state = mem_alloc(n->n_states + n->n_rules + 2);
+	f->rule = f->state + n->n_states + 1;
+	f->holds = holds;
+}
+
+static bool look_at_rule(struct facts *f, size_t r)
+{
+	bool changed = false;
+
+	for (uint32_t q = f->n->base[r]; q < f->n->base[r + 1]; q++) {
+		if (!f->state[q] && f->holds(f, q))
+			f->state[q] = changed = true;
+	}
+	f->rule[r] = f->state[f->n->entry[r]];
+	return changed;
+}
+
+static void find_facts(struct facts *f, struct grammar_ir *ir)
+{
+	bool changed = true;
+
+	for (int pass = 0; changed && !ir->late; pass++) {
+		changed = false;
+		for (size_t i = 0; i < f->n->n_rules && !grammar_ir_late(ir); i++)
+			changed |= look_at_rule(f, pass % 2 ? i : f->n->n_rules - 1 - i);
+	}
+}
+
+static bool ends(const struct facts *f, uint32_t q)
+{
+	const struct nfa_state *s = &f->n->states[q];
 	static const struct byte_set none;
 
 	switch ((enum nfa_kind)s->kind) {
 	case NFA_FINAL:
 		return true;
 	case NFA_SET:
-		return live[s->b] && memcmp(&n->sets[s->a], &none, sizeof(none)) != 0;
+		return f->state[s->b] && memcmp(&f->n->sets[s->a], &none, sizeof(none)) != 0;
 	case NFA_SPLIT:
-		return live[s->a] || live[s->b];
+		return f->state[s->a] || f->state[s->b];
 	case NFA_CALL:
-		return rule_live[s->a] && live[s->b];
+		return f->rule[s->a] && f->state[s->b];
 	case NFA_TOKEN:
-		return live[s->b];
+		return f->state[s->b];
 	}
 	return false;
+}
+
+static bool can_be_empty(const struct facts *f, uint32_t q)
+{
+	const struct nfa_state *s = &f->n->states[q];
+
+	return s->kind == NFA_FINAL || (s->kind == NFA_SPLIT && (f->state[s->a] || f->state[s->b])) ||
+		(s->kind == NFA_CALL && f->rule[s->a] && f->state[s->b]);
 }
 
 /* Marks the states from which no text ends; an error when the root is one. */
 static enum status find_dead(struct nfa *n, struct grammar_ir *ir, struct error *err)
 {
-	uint8_t *live = mem_alloc(n->n_states + n->n_rules + 2), *rule_live = live + n->n_states + 1;
-	bool changed = true, ok;
+	struct facts f;
+	bool ok;
 
-	while (changed && !ir->late) {
-		changed = false;
-		for (uint32_t q = 0; q < n->n_states && !grammar_ir_late(ir); q++) {
-			if (!live[q] && state_live(n, live, rule_live, q))
-				live[q] = changed = true;
-		}
-		for (size_t r = 0; r < n->n_rules; r++) {
-			if (!rule_live[r] && live[n->entry[r]])
-				rule_live[r] = changed = true;
-		}
-	}
+	facts_init(&f, n, ends);
+	find_facts(&f, ir);
 	for (size_t q = 0; q < n->n_states; q++)
-		n->states[q].dead = !live[q];
-	ok = rule_live[n->root];
-	free(live);
+		n->states[q].dead = !f.state[q];
+	ok = f.rule[n->root];
+	free(f.state);
 	TRY(grammar_ir_check(ir, err));
 	return ok ? OK : error_set(err, E_INVAL, "nothing can satisfy it: every text runs into an endless recursion "
 		"or a contradiction");
-}
-
-/* Rules that can be the empty text. */
-static void find_nullable(const struct nfa *n, struct grammar_ir *ir, uint8_t *null, uint8_t *rule_null)
-{
-	bool changed = true;
-
-	while (changed && !ir->late) {
-		changed = false;
-		for (size_t q = 0; q < n->n_states && !grammar_ir_late(ir); q++) {
-			const struct nfa_state *s = &n->states[q];
-			bool is = s->kind == NFA_FINAL || (s->kind == NFA_SPLIT && (null[s->a] || null[s->b])) ||
-				(s->kind == NFA_CALL && rule_null[s->a] && null[s->b]);
-
-			if (is && !null[q])
-				null[q] = changed = true;
-		}
-		for (size_t r = 0; r < n->n_rules; r++) {
-			if (!rule_null[r] && null[n->entry[r]])
-				rule_null[r] = changed = true;
-		}
-	}
 }
 
 struct left {
@@ -364,29 +383,27 @@ static bool begins_done(struct left *l, uint32_t rule)
 	return true;
 }
 
-static void clear_marks(struct left *l)
-{
-	memset(l->seen, 0, l->n->n_states * sizeof(*l->seen));
-}
-
 /* A rule whose text begins with itself would call itself for ever. */
 static enum status refuse_left_recursion(const struct nfa *n, struct grammar_ir *ir, struct error *err)
 {
-	uint8_t *bytes = mem_alloc(n->n_states + 2 * n->n_rules + 3);
-	uint8_t *rule_null = bytes + n->n_states + 1;
-	struct left l = { .n = n, .rule_null = rule_null, .done = rule_null + n->n_rules + 1 };
-	enum status st = OK;
+	struct facts empty;
+	struct left l = { .n = n };
 	bool changed = true;
 	size_t bad = n->n_rules;
 
+	facts_init(&empty, n, can_be_empty);
+	find_facts(&empty, ir);
+	l.rule_null = empty.rule;
+	l.done = mem_alloc(n->n_rules + 1);
 	l.seen = mem_alloc((n->n_states + 1) * sizeof(*l.seen));
 	l.todo = mem_alloc((n->n_states + 1) * sizeof(*l.todo));
-	find_nullable(n, ir, bytes, rule_null);
-	while (changed && !ir->late) {
+	for (int pass = 0; changed && !ir->late; pass++) {
 		changed = false;
 		bad = n->n_rules;
-		clear_marks(&l);
-		for (size_t r = n->n_rules; r-- > 0 && !grammar_ir_late(ir);) {
+		memset(l.seen, 0, n->n_states * sizeof(*l.seen));
+		for (size_t i = 0; i < n->n_rules && !grammar_ir_late(ir); i++) {
+			size_t r = pass % 2 ? i : n->n_rules - 1 - i;
+
 			if (l.done[r])
 				continue;
 			if (begins_done(&l, (uint32_t)r))
@@ -395,17 +412,16 @@ static enum status refuse_left_recursion(const struct nfa *n, struct grammar_ir 
 				bad = r;
 		}
 	}
-	if (bad < n->n_rules && !ir->late) {
-		const char *name = ir->rules[bad].name;
-
-		st = error_set(err, E_UNSUPPORTED, "left recursion%s%.80s: a text that begins with itself is not supported; "
-			"write the repetition to the right", name ? " through rule " : "", name ? name : "");
-	}
 	free(l.todo);
 	free(l.seen);
-	free(bytes);
+	free(l.done);
+	free(empty.state);
 	TRY(grammar_ir_check(ir, err));
-	return st;
+	if (bad == n->n_rules)
+		return OK;
+	return error_set(err, E_UNSUPPORTED, "left recursion%s%.80s: a text that begins with itself is not supported; "
+		"write the repetition to the right", ir->rules[bad].name ? " through rule " : "",
+		ir->rules[bad].name ? ir->rules[bad].name : "");
 }
 
 /* --- all ------------------------------------------------------------------------------------------------- */
@@ -445,8 +461,10 @@ static enum status build_rules(struct nfa *n, struct grammar_ir *ir, struct erro
 			return error_set(err, E_INVAL, "rule %.80s is used but not defined",
 				ir->rules[r].name ? ir->rules[r].name : "?");
 		}
+		n->base[r] = (uint32_t)n->n_states;
 		n->entry[r] = build(&b, ir->rules[r].node, add(&b, NFA_FINAL, 0, 0));
 	}
+	n->base[n->n_rules] = (uint32_t)n->n_states;
 	return grammar_ir_check(ir, err);
 }
 
@@ -455,6 +473,7 @@ enum status nfa_build(struct nfa *n, struct grammar_ir *ir, uint32_t root, struc
 	*n = (struct nfa){ .root = root, .n_rules = ir->n_rules };
 	TRY(grammar_ir_check(ir, err));
 	n->entry = mem_alloc((ir->n_rules + 1) * sizeof(*n->entry));
+	n->base = mem_alloc((ir->n_rules + 1) * sizeof(*n->base));
 	n->set_slots = mem_alloc(SET_SLOTS * sizeof(*n->set_slots));
 	TRY(build_rules(n, ir, err));
 	TRY(find_dead(n, ir, err));
@@ -471,5 +490,6 @@ void nfa_deinit(struct nfa *n)
 	free(n->sets);
 	free(n->set_slots);
 	free(n->entry);
+	free(n->base);
 	*n = (struct nfa){ 0 };
 }

@@ -2,7 +2,7 @@
  * Regular expressions to nodes: the part of ECMA-262 and Python that describes a regular language, by code
  * points. What needs memory of the text (back references, looking around) is refused by name.
  *
- * \d, \w and \s are ASCII; a dot is any code point but a line break. ^ and $ stand at the ends of the whole
+ * \d, \w and \s are ASCII, \S is neither ASCII's white space nor any other's; a dot is any code point but a line break. ^ and $ stand at the ends of the whole
  * expression, or of one of its alternatives.
  */
 #include <stdlib.h>
@@ -130,8 +130,19 @@ static struct g_node *one(struct reader *r, uint32_t c)
 
 /* --- classes --------------------------------------------------------------------------------------------- */
 
-/* \d \D \w \W \s \S; false when c is none of them. */
-static bool named_class(struct g_ranges *out, char c)
+/* What ECMA-262 or Python call white space, besides ASCII's. */
+static void add_far_space(struct g_ranges *set)
+{
+	static const struct g_range far[] = { { 0x1C, 0x1F }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 },
+		{ 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 },
+		{ 0xFEFF, 0xFEFF } };
+
+	for (size_t i = 0; i < sizeof(far) / sizeof(*far); i++)
+		g_ranges_add(set, far[i].lo, far[i].hi);
+}
+
+/* \d \D \w \W \s \S; false when c is none of them. outside: in a class that is complemented. */
+static bool named_class(struct g_ranges *out, char c, bool outside)
 {
 	struct g_ranges set = { 0 };
 
@@ -148,6 +159,8 @@ static bool named_class(struct g_ranges *out, char c)
 	case 's':
 		g_ranges_add(&set, '\t', '\r');
 		g_ranges_add(&set, ' ', ' ');
+		if (outside != (c < 'a')) /* what nobody calls white space */
+			add_far_space(&set);
 		break;
 	default:
 		return false;
@@ -214,14 +227,14 @@ static enum status escape(struct reader *r, uint32_t *out)
 }
 
 /* One end of a range, or a named class, which cannot be one. */
-static enum status class_item(struct reader *r, struct g_ranges *set, uint32_t *c, bool *is_point)
+static enum status class_item(struct reader *r, struct g_ranges *set, bool outside, uint32_t *c, bool *is_point)
 {
 	*is_point = true;
 	if (!take(r, "\\")) {
 		*c = code_point(r);
 		return OK;
 	}
-	if (more(r) && named_class(set, *r->at)) {
+	if (more(r) && named_class(set, *r->at, outside)) {
 		r->at++;
 		*is_point = false;
 		return OK;
@@ -249,11 +262,11 @@ static enum status read_class(struct reader *r, struct g_ranges *set)
 			return fail(r, E_UNSUPPORTED, "named POSIX classes are not supported");
 		if (first && *r->at == ']') /* [] and [^] are of ECMA-262, []x] of others: refuse what means two things */
 			return fail(r, E_UNSUPPORTED, "] as the first of a class must be written \\]");
-		TRY(class_item(r, set, &lo, &is_point));
+		TRY(class_item(r, set, outside, &lo, &is_point));
 		hi = lo;
 		if (is_point && r->end - r->at >= 2 && r->at[0] == '-' && r->at[1] != ']') {
 			r->at++;
-			TRY(class_item(r, set, &hi, &is_point));
+			TRY(class_item(r, set, outside, &hi, &is_point));
 			if (!is_point || hi < lo)
 				return fail(r, E_INVAL, "a range that ends before it begins");
 		}
@@ -370,7 +383,7 @@ static enum status backslash(struct reader *r, struct g_node **out)
 	struct g_ranges set = { 0 };
 	uint32_t c;
 
-	if (more(r) && named_class(&set, *r->at)) {
+	if (more(r) && named_class(&set, *r->at, false)) {
 		r->at++;
 		g_ranges_settle(&set, false);
 		*out = class_node(r, &set);

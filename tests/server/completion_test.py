@@ -152,7 +152,7 @@ class Refusals(Case):
                ("truncate_prompt_tokens", 0), ("truncation_side", "up"), ("priority", 3), ("cache_salt", ""),
                ("cache_salt", "a/b"), ("cache_salt", "a" * 200), ("best_of", 2), ("suffix", "x"), ("echo", 1),
                ("use_beam_search", True), ("response_format", {"type": "xml"}), ("guided_json", 5),
-               ("structured_outputs", {}), ("kv_transfer_params", {}), ("prompt_embeds", "x"),
+               ("structured_outputs", {"regex": "("}), ("kv_transfer_params", {}), ("prompt_embeds", "x"),
                ("logprob_token_ids", [1]), ("repetition_detection", {}), ("thinking_token_budget", 5),
                ("request_id", ""), ("add_special_tokens", "x")]
         with scripted(say("yes")) as s:

@@ -1,0 +1,549 @@
+/*
+ * Grammars and matchers over the vocabulary of DeepSeek-V3.1: regular expressions against PCRE2, masks against acceptance,
+ * rollback, forks, ends, control tokens, bounds, refusals, tools, the cache.
+ */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "cm.h"
+#include "base/mem.h"
+#include "text/grammar.h"
+#include "text/grammar_cache.h"
+
+#define DIR TEST_DATA "/deepseek-v3.1"
+
+static struct tokenizer *tok;
+static struct tokenizer_scratch *scratch;
+static struct grammar_vocab *vocab;
+static struct error err;
+static uint32_t n_ids, words, *mask, *other;
+static const int32_t eos = 1;
+
+static int setup(void **state)
+{
+	srand(5);
+	if (tokenizer_open(&tok, DIR, &err) != OK)
+		return -1;
+	n_ids = (uint32_t)tokenizer_n_ids(tok);
+	words = constraint_words(n_ids);
+	mask = mem_alloc(words * sizeof(*mask));
+	other = mem_alloc(words * sizeof(*other));
+	scratch = tokenizer_scratch_create();
+	return grammar_vocab_create(&vocab, tok, n_ids, &eos, 1, &err) == OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	grammar_vocab_destroy(vocab);
+	tokenizer_scratch_destroy(scratch);
+	tokenizer_close(tok);
+	free(mask);
+	free(other);
+	return 0;
+}
+
+static bool in_mask(int32_t id)
+{
+	return mask[id / 32] >> (id % 32) & 1;
+}
+
+static int32_t id_of(const char *name)
+{
+	int32_t id = tokenizer_token_find(tok, name, strlen(name));
+
+	assert_true(id >= 0);
+	return id;
+}
+
+/* Whether the whole text is accepted; its tokens and the masks before them must agree. */
+static bool accepts(struct grammar *g, const char *text)
+{
+	struct token_buf ids = { 0 };
+	struct constraint *c = grammar_matcher_create(g);
+	bool ok = true;
+
+	assert_int_equal(tokenizer_encode(tok, scratch, text, strlen(text), 0, &ids, &err), OK);
+	for (size_t i = 0; i < ids.len && ok; i++) {
+		constraint_fill(c, mask, n_ids);
+		ok = constraint_accept(c, ids.data[i]);
+		assert_int_equal(ok, in_mask(ids.data[i]));
+	}
+	ok = ok && grammar_matcher_accepts(c);
+	constraint_destroy(c);
+	token_buf_deinit(&ids);
+	return ok;
+}
+
+static struct grammar *regex(const char *text)
+{
+	struct grammar *g;
+
+	if (grammar_from_regex(&g, vocab, text, strlen(text), &err) != OK)
+		fail_msg("%s: %s", text, err.msg);
+	return g;
+}
+
+static struct grammar *ebnf(const char *text)
+{
+	struct grammar *g;
+
+	if (grammar_from_ebnf(&g, vocab, text, strlen(text), &err) != OK)
+		fail_msg("%s: %s", text, err.msg);
+	return g;
+}
+
+static enum status schema_status(struct grammar **g, const char *text, struct grammar_json_options o)
+{
+	json_t *v = json_loads(text, JSON_DECODE_ANY, NULL);
+	enum status st;
+
+	assert_non_null(v);
+	st = grammar_from_schema(g, vocab, v, &o, &err);
+	json_decref(v);
+	return st;
+}
+
+static struct grammar *schema(const char *text)
+{
+	struct grammar *g;
+
+	if (schema_status(&g, text, (struct grammar_json_options){ 0 }) != OK)
+		fail_msg("%s: %s", text, err.msg);
+	return g;
+}
+
+/* --- regular expressions against PCRE2 ---------------------------------------------------------------------- */
+
+static void put(char *out, const char *text)
+{
+	strcat(out, text);
+}
+
+static void random_regex(char *out, int depth)
+{
+	static const char *const atoms[] = { "a", "b", "c", "[ab]", "[^a]", ".", "\\w", "\\d", "é", "[a-c1]" };
+	static const char *const counts[] = { "*", "+", "?", "{2}", "{1,2}", "{0,3}", "{2,}", "*?" };
+	int n = 1 + rand() % 3;
+
+	for (int i = 0; i < n; i++) {
+		if (depth < 3 && rand() % 4 == 0) {
+			put(out, "(?:");
+			random_regex(out, depth + 1);
+			put(out, ")");
+		} else {
+			put(out, atoms[(size_t)rand() % (sizeof(atoms) / sizeof(*atoms))]);
+		}
+		if (rand() % 3 == 0)
+			put(out, counts[(size_t)rand() % (sizeof(counts) / sizeof(*counts))]);
+		if (depth < 3 && rand() % 6 == 0) {
+			put(out, "|");
+			i = i ? i : 0;
+		}
+	}
+	if (out[strlen(out) - 1] == '|')
+		put(out, "a");
+}
+
+static bool pcre_matches(const char *pattern, const char *text)
+{
+	int code;
+	PCRE2_SIZE at;
+	pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED,
+		&code, &at, NULL);
+	pcre2_match_data *md;
+	bool yes;
+
+	if (!re)
+		fail_msg("pcre2: %s", pattern);
+	md = pcre2_match_data_create_from_pattern(re, NULL);
+	yes = pcre2_match(re, (PCRE2_SPTR)text, strlen(text), 0, 0, md, NULL) >= 0;
+	pcre2_match_data_free(md);
+	pcre2_code_free(re);
+	return yes;
+}
+
+static void test_regex_random(void **state)
+{
+	static const char *const parts[] = { "a", "b", "c", "1", "é", "ab", "x" };
+	int matched = 0;
+
+	for (int round = 0; round < 300; round++) {
+		char pattern[4096] = "";
+		struct grammar *g;
+
+		random_regex(pattern, 0);
+		g = regex(pattern);
+		for (int k = 0; k < 20; k++) {
+			char text[64] = "";
+
+			for (int i = rand() % 6; i > 0; i--)
+				strcat(text, parts[(size_t)rand() % (sizeof(parts) / sizeof(*parts))]);
+			if (accepts(g, text) != pcre_matches(pattern, text))
+				fail_msg("%s and %s: PCRE2 says %d", pattern, text, pcre_matches(pattern, text));
+			matched += pcre_matches(pattern, text);
+		}
+		grammar_unref(g);
+	}
+	assert_true(matched > 200);
+}
+
+static void test_regex_cases(void **state)
+{
+	static const struct { const char *regex, *yes, *no; } cases[] = {
+		{ "\\d{3}-\\d{4}", "555-0199", "555-019" }, { "^abc$", "abc", "abcd" }, { "a|^b$|c", "b", "ab" },
+		{ "[\\]\\-\\\\]+", "]-\\", "a" }, { "\\x41\\u00e9\\u{1F600}", "Aé😀", "Aé" }, { "[^\\n]*", "日本語 x", "a\nb" },
+		{ "(?P<year>[0-9]{4})", "2024", "24" }, { "a{,2}b", "aab", "aaab" }, { "{}", "{}", "{" }, { "[\\s\\S]", "é", "" },
+		{ "[\\u4e00-\\u9fff]+", "日本", "日x" }, { "\\S+", "x", "\u00a0" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct grammar *g = regex(cases[i].regex);
+
+		if (!accepts(g, cases[i].yes) || accepts(g, cases[i].no))
+			fail_msg("%s", cases[i].regex);
+		grammar_unref(g);
+	}
+}
+
+static void test_ebnf(void **state)
+{
+	struct grammar *g = ebnf("# sums\nroot ::= sum\nsum ::= atom ( \"+\" atom )*\natom ::= [0-9]+\n  | \"(\" sum \")\"\n");
+
+	assert_true(accepts(g, "1+(2+34)+((5))"));
+	assert_false(accepts(g, "1+(2+34"));
+	assert_false(accepts(g, ""));
+	grammar_unref(g);
+	g = ebnf("root ::= 'it''s' | \"\\x41\\n\" | [^\"a-z]{2} | .?\"z\"");
+	assert_true(accepts(g, "its"));
+	assert_true(accepts(g, "A\n"));
+	assert_true(accepts(g, "日1"));
+	assert_true(accepts(g, "éz"));
+	assert_false(accepts(g, "\"1"));
+	grammar_unref(g);
+	g = ebnf("root ::= \"a\" root \"b\" | \"\"");
+	assert_true(accepts(g, "aaaabbbb"));
+	assert_false(accepts(g, "aaabbbb"));
+	grammar_unref(g);
+}
+
+/* --- masks, rollback, forks ---------------------------------------------------------------------------------- */
+
+static int32_t draw(void)
+{
+	uint32_t from = (uint32_t)rand() % n_ids;
+
+	for (uint32_t i = 0; i < n_ids; i++) {
+		int32_t id = (int32_t)((from + i) % n_ids);
+
+		if (in_mask(id) && id != eos)
+			return id;
+	}
+	return -1;
+}
+
+/* Every id: the mask is what accept says. */
+static void check_whole_mask(struct constraint *c)
+{
+	constraint_fill(c, mask, n_ids);
+	for (uint32_t id = 0; id < n_ids; id++) {
+		bool yes = constraint_accept(c, (int32_t)id);
+
+		if (yes != in_mask((int32_t)id))
+			fail_msg("id %u: mask %d, accept %d", id, in_mask((int32_t)id), yes);
+		if (yes)
+			constraint_rollback(c, 1);
+	}
+}
+
+static void test_mask_is_acceptance(void **state)
+{
+	struct grammar *g = schema("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":9},\"b\":"
+		"{\"type\":\"array\",\"items\":{}}},\"required\":[\"a\",\"b\"]}");
+	struct constraint *c = grammar_matcher_create(g);
+	static const char text[] = "{\"a\": \"né\\n\", \"b\": [1.5, {\"k\": \"v";
+
+	check_whole_mask(c);
+	for (const char *p = text; *p; p++) {
+		struct token_buf ids = { 0 };
+
+		if ((*p & 0xC0) == 0x80 || (p[1] & 0xC0) == 0x80)
+			continue;
+		assert_int_equal(tokenizer_encode(tok, scratch, text, (size_t)(p - text) + 1, 0, &ids, &err), OK);
+		constraint_destroy(c);
+		c = grammar_matcher_create(g);
+		for (size_t i = 0; i < ids.len; i++)
+			assert_true(constraint_accept(c, ids.data[i]));
+		check_whole_mask(c);
+		token_buf_deinit(&ids);
+	}
+	constraint_destroy(c);
+	grammar_unref(g);
+}
+
+static void test_rollback_and_fork(void **state)
+{
+	struct grammar *g = schema("{\"type\":\"object\"}");
+
+	for (int round = 0; round < 20; round++) {
+		struct constraint *c = grammar_matcher_create(g), *fork;
+		uint32_t n = 1 + (uint32_t)rand() % 30, back = (uint32_t)rand() % (n + 1), done = 0;
+		int32_t ids[32];
+
+		while (done < n && (constraint_fill(c, mask, n_ids), ids[done] = draw()) >= 0)
+			assert_true(constraint_accept(c, ids[done++]));
+		back = back < done ? back : done;
+		constraint_fill(c, other, n_ids);
+		fork = grammar_matcher_fork(c);
+		constraint_rollback(c, back);
+		for (uint32_t i = done - back; i < done; i++) {
+			constraint_fill(c, mask, n_ids);
+			assert_true(in_mask(ids[i]));
+			assert_true(constraint_accept(c, ids[i]));
+		}
+		constraint_fill(c, mask, n_ids);
+		assert_memory_equal(mask, other, words * sizeof(*mask));
+		constraint_rollback(c, done);
+		constraint_fill(fork, mask, n_ids);
+		assert_memory_equal(mask, other, words * sizeof(*mask));
+		constraint_rollback(fork, done);
+		constraint_fill(c, other, n_ids);
+		constraint_fill(fork, mask, n_ids);
+		assert_memory_equal(mask, other, words * sizeof(*mask));
+		constraint_destroy(c);
+		constraint_destroy(fork);
+	}
+	grammar_unref(g);
+}
+
+/* The automaton of this expression passes its bound of memory: what was forgotten is found again. */
+static void test_forgetting(void **state)
+{
+	struct grammar *g = regex("[ab]*a[ab]{15}");
+	struct constraint *c = grammar_matcher_create(g);
+	int32_t a = id_of("a"), b = id_of("b");
+	bool seen[8000];
+	int most = 0;
+
+	for (int i = 0; i < 8000; i++) {
+		seen[i] = rand() % 2;
+		assert_true(constraint_accept(c, seen[i] ? a : b));
+		if (i >= 15)
+			assert_int_equal(grammar_matcher_accepts(c), seen[i - 15]);
+		most = grammar_bytes(g) > (size_t)most ? (int)grammar_bytes(g) : most;
+	}
+	assert_true(most < 40 << 20);
+	constraint_rollback(c, 4000);
+	assert_int_equal(grammar_matcher_accepts(c), seen[4000 - 16]);
+	constraint_destroy(c);
+	grammar_unref(g);
+}
+
+/* --- ends and control tokens --------------------------------------------------------------------------------- */
+
+static void test_end(void **state)
+{
+	struct grammar *g = regex("ab?");
+	struct constraint *c = grammar_matcher_create(g);
+
+	assert_int_equal(constraint_fill(c, mask, n_ids), CONSTRAINT_MORE);
+	assert_false(in_mask(eos));
+	assert_false(constraint_accept(c, eos));
+	assert_true(constraint_accept(c, id_of("a")));
+	assert_int_equal(constraint_fill(c, mask, n_ids), CONSTRAINT_MORE);
+	assert_true(in_mask(eos));
+	assert_true(constraint_accept(c, id_of("b")));
+	assert_int_equal(constraint_fill(c, mask, n_ids), CONSTRAINT_END_ONLY);
+	assert_true(constraint_accept(c, eos));
+	assert_int_equal(constraint_fill(c, mask, n_ids), CONSTRAINT_END_ONLY);
+	assert_true(in_mask(eos));
+	assert_false(constraint_accept(c, id_of("b")));
+	constraint_rollback(c, 2);
+	assert_true(constraint_accept(c, id_of("b")));
+	constraint_destroy(c);
+	grammar_unref(g);
+}
+
+static void test_control_tokens(void **state)
+{
+	struct grammar *g = regex("(.|\\n)*");
+	struct constraint *c = grammar_matcher_create(g);
+	uint32_t missing = 0;
+
+	constraint_fill(c, mask, n_ids);
+	for (uint32_t id = 0; id < n_ids; id++) {
+		bool control = tokenizer_token_flags(tok, (int32_t)id) & TOKEN_ADDED;
+
+		if (control)
+			assert_int_equal(in_mask((int32_t)id), (int32_t)id == eos);
+		else
+			missing += !in_mask((int32_t)id);
+	}
+	assert_true(missing < 2000); /* bytes that no text begins with */
+	assert_false(constraint_accept(c, id_of("</think>")));
+	assert_false(constraint_accept(c, -1));
+	assert_false(constraint_accept(c, (int32_t)n_ids));
+	constraint_destroy(c);
+	grammar_unref(g);
+}
+
+static void test_tools(void **state)
+{
+	json_t *tools = json_loads("[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":"
+		"{\"x\":{\"type\":\"integer\"}},\"required\":[\"x\"]}}},{\"type\":\"function\",\"function\":{\"name\":\"noon\"}}]", 0, NULL);
+	struct grammar_tool_format f;
+	struct grammar *g;
+
+	assert_int_equal(grammar_tool_format_find(&f, tok, &err), OK);
+	for (int parallel = 0; parallel < 2; parallel++) {
+		const int32_t call[] = { f.calls_begin, f.call_begin, id_of("f"), f.sep, id_of("{\""), id_of("x"), id_of("\":"), id_of("1"),
+			id_of("}"), f.call_end };
+		struct constraint *c;
+
+		assert_int_equal(grammar_from_tools(&g, vocab, &f, tools, NULL, parallel, &err), OK);
+		c = grammar_matcher_create(g);
+		for (size_t i = 0; i < sizeof(call) / sizeof(*call); i++) {
+			constraint_fill(c, mask, n_ids);
+			assert_true(in_mask(call[i]));
+			assert_false(in_mask(eos));
+			assert_true(constraint_accept(c, call[i]));
+		}
+		constraint_fill(c, mask, n_ids);
+		assert_int_equal(in_mask(f.call_begin), parallel);
+		assert_true(constraint_accept(c, f.calls_end));
+		assert_int_equal(constraint_fill(c, mask, n_ids), CONSTRAINT_END_ONLY);
+		constraint_destroy(c);
+		grammar_unref(g);
+	}
+	assert_int_equal(grammar_from_tools(&g, vocab, &f, tools, "noon", false, &err), OK);
+	assert_false(accepts(g, "<｜tool▁calls▁begin｜>"));
+	grammar_unref(g);
+	assert_int_equal(grammar_from_tools(&g, vocab, &f, tools, "other", false, &err), E_INVAL);
+	json_decref(tools);
+}
+
+/* --- options, refusals, cache -------------------------------------------------------------------------------- */
+
+static void test_white_space(void **state)
+{
+	static const char object[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1}},\"required\":[\"a\"]}";
+	struct grammar *g;
+
+	assert_int_equal(schema_status(&g, object, (struct grammar_json_options){ .compact = true }), OK);
+	assert_true(accepts(g, "{\"a\":1}"));
+	assert_false(accepts(g, "{\"a\": 1}"));
+	grammar_unref(g);
+	assert_int_equal(schema_status(&g, object, (struct grammar_json_options){ .whitespace = "[ ]{0,2}" }), OK);
+	assert_true(accepts(g, "{ \"a\":  1}"));
+	assert_false(accepts(g, "{\n\"a\": 1}"));
+	grammar_unref(g);
+	assert_int_equal(schema_status(&g, "{\"type\":\"object\"}", (struct grammar_json_options){ .closed = true }), OK);
+	assert_true(accepts(g, "{}"));
+	assert_false(accepts(g, "{\"a\":1}"));
+	grammar_unref(g);
+	g = schema(object);
+	assert_true(accepts(g, "{\n  \"a\": 1\n}"));
+	assert_false(accepts(g, "{\n\n\"a\": 1}"));
+	grammar_unref(g);
+}
+
+static void test_refusals(void **state)
+{
+	static const struct { const char *schema, *says; } cases[] = {
+		{ "{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf" }, { "{\"uniqueItems\":true}", "uniqueItems" },
+		{ "{\"contains\":{}}", "contains" }, { "{\"minContains\":1}", "minContains" }, { "{\"not\":{}}", "not" },
+		{ "{\"if\":{}}", "if" }, { "{\"unevaluatedProperties\":false}", "unevaluatedProperties" },
+		{ "{\"type\":\"string\",\"pattern\":\"a\",\"maxLength\":3}", "pattern together with" },
+		{ "{\"type\":\"string\",\"format\":\"date\",\"minLength\":3}", "format together with" },
+		{ "{\"type\":\"string\",\"format\":\"regex\"}", "format regex" }, { "{\"minProperties\":1}", "minProperties" },
+		{ "{\"dependentRequired\":{}}", "dependentRequired" }, { "{\"minLenght\":1}", "minLenght" }, { "{\"type\":\"text\"}", "type" },
+		{ "{\"$ref\":\"#/nowhere\"}", "no such schema" }, { "{\"$ref\":\"http://x/y\"}", "other documents" },
+		{ "{\"oneOf\":[{\"type\":\"string\"},{\"enum\":[\"a\"]}]}", "oneOf" }, { "{\"items\":[{}]}", "prefixItems" },
+		{ "{\"type\":\"string\",\"pattern\":\"(?=a)b\"}", "looking around" }, { "{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "back references" },
+		{ "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"]}", "nothing can satisfy" },
+		{ "{\"enum\":[]}", "nothing can satisfy" }, { "{\"enum\":[1,2],\"minimum\":2}", "beside keywords" }, { "5", "expected a schema" },
+		{ "{\"type\":\"array\",\"minItems\":3,\"maxItems\":2}", "below minItems" },
+		{ "{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", "pattern" },
+	};
+	static const char *const expressions[] = { "(", ")", "a**", "[z-a]", "*a", "a{3,2}", "\\b", "a^b", "(?i)a", "[[:alpha:]]", "\\q" };
+	static const char *const rules[] = { "", "root ::= x", "root = \"a\"", "root ::= root \"a\"", "root ::= \"a", "a ::= \"a\"",
+		"root ::= (\"a\"", "root ::= \"a\" root ::= \"b\"", "root ::= [a", "root ::= (=\"a\") [a-z]" };
+	struct grammar *g;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		if (schema_status(&g, cases[i].schema, (struct grammar_json_options){ 0 }) == OK || !strstr(err.msg, cases[i].says))
+			fail_msg("%s: %s", cases[i].schema, err.msg);
+	}
+	for (size_t i = 0; i < sizeof(expressions) / sizeof(*expressions); i++)
+		assert_int_not_equal(grammar_from_regex(&g, vocab, expressions[i], strlen(expressions[i]), &err), OK);
+	for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++)
+		assert_int_not_equal(grammar_from_ebnf(&g, vocab, rules[i], strlen(rules[i]), &err), OK);
+}
+
+static void test_bounds(void **state)
+{
+	struct grammar *g;
+	char *deep = mem_alloc(200001), *long_one = mem_alloc(GRAMMAR_MAX_SOURCE_BYTES + 2);
+	static const char *const huge[] = { "((a{1000}){1000}){1000}", "[^x]{90000}", "((((a{9}){9}){9}){9}){9999}" };
+
+	memset(deep, '(', 100000);
+	memset(deep + 100000, ')', 100000);
+	memset(long_one, 'a', GRAMMAR_MAX_SOURCE_BYTES + 1);
+	assert_int_equal(grammar_from_regex(&g, vocab, deep, 200000, &err), E_LIMIT);
+	assert_int_equal(grammar_from_regex(&g, vocab, long_one, GRAMMAR_MAX_SOURCE_BYTES + 1, &err), E_LIMIT);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(grammar_from_regex(&g, vocab, huge[i], strlen(huge[i]), &err), E_LIMIT);
+	free(deep);
+	free(long_one);
+}
+
+static void test_cache(void **state)
+{
+	struct grammar_cache *cache = grammar_cache_create(64 << 20);
+	struct grammar *g = regex("a"), *found;
+	char key[16];
+
+	assert_null(grammar_cache_find(cache, "k", 1));
+	grammar_cache_put(cache, "k", 1, g);
+	found = grammar_cache_find(cache, "k", 1);
+	assert_ptr_equal(found, g);
+	grammar_unref(found);
+	assert_null(grammar_cache_find(cache, "kk", 2));
+	grammar_unref(g); /* the cache's own reference keeps it */
+	for (int i = 0; i < 300; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		g = regex("b");
+		grammar_cache_put(cache, key, strlen(key), g);
+		grammar_unref(g);
+		found = grammar_cache_find(cache, "k", 1); /* used again and again: it stays */
+		assert_non_null(found);
+		grammar_unref(found);
+	}
+	assert_null(grammar_cache_find(cache, "0", 1));
+	grammar_cache_destroy(cache);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_regex_random),
+		cmocka_unit_test(test_regex_cases),
+		cmocka_unit_test(test_ebnf),
+		cmocka_unit_test(test_mask_is_acceptance),
+		cmocka_unit_test(test_rollback_and_fork),
+		cmocka_unit_test(test_forgetting),
+		cmocka_unit_test(test_end),
+		cmocka_unit_test(test_control_tokens),
+		cmocka_unit_test(test_tools),
+		cmocka_unit_test(test_white_space),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_cache),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
