@@ -210,6 +210,7 @@ static void grammar_free(struct grammar *g)
 {
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		free(g->masks[i].words);
+	atomic_fetch_sub_explicit(g->v->live_bytes, g->nfa_bytes, memory_order_relaxed);
 	auto_deinit(&g->au);
 	nfa_deinit(&g->nfa);
 	pthread_mutex_destroy(&g->lock);
@@ -219,8 +220,12 @@ static void grammar_free(struct grammar *g)
 enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, struct grammar_ir *ir,
 	uint32_t root, struct error *err)
 {
-	struct grammar *g = mem_alloc(sizeof(*g));
+	struct grammar *g;
 
+	if (atomic_load_explicit(v->live_bytes, memory_order_relaxed) > v->max_live_bytes)
+		return error_set(err, E_NOMEM, "the grammars of requests in flight fill their memory of %zu MiB",
+			v->max_live_bytes >> 20);
+	g = mem_alloc(sizeof(*g));
 	g->v = v;
 	atomic_init(&g->refs, 1);
 	if (nfa_build(&g->nfa, ir, root, err) != OK) {
@@ -228,6 +233,8 @@ enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, s
 		free(g);
 		return err->code;
 	}
+	g->nfa_bytes = nfa_bytes(&g->nfa);
+	atomic_fetch_add_explicit(v->live_bytes, g->nfa_bytes, memory_order_relaxed);
 	pthread_mutex_init(&g->lock, NULL);
 	auto_init(&g->au, &g->nfa);
 	if (g->au.states[AUTO_START].n == 0 && !g->au.states[AUTO_START].accepts) {
@@ -254,7 +261,7 @@ void grammar_unref(struct grammar *g)
 
 size_t grammar_bytes(struct grammar *g)
 {
-	size_t bytes = sizeof(*g) + g->nfa.cap_states * sizeof(*g->nfa.states) + g->nfa.cap_sets * sizeof(*g->nfa.sets);
+	size_t bytes = sizeof(*g) + g->nfa_bytes;
 
 	pthread_mutex_lock(&g->lock);
 	bytes += auto_bytes(&g->au);
