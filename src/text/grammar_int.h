@@ -174,6 +174,8 @@ struct grammar {
 	const struct grammar_vocab *v;
 	struct nfa nfa;
 	size_t nfa_bytes;
+	uint8_t samples[256]; /* [n_samples] bytes, one of each sort, for the question whether any text may come */
+	uint32_t n_samples;
 	pthread_mutex_t lock; /* of what follows */
 	struct automaton au;
 	struct mask_slot masks[MASK_SLOTS];
