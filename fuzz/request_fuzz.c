@@ -2,7 +2,7 @@
  * Any bytes as the body of a request for a chat or a completion, without an engine: refused with an error
  * object that is valid JSON and names no more than it may, or prompts and sampling that an engine can take.
  *
- * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API; C a chat that may bring its own template; anything else
+ * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API, r a response; C a chat that may bring its own template; anything else
  * is one of these too, and belongs to the body.
  */
 #include <stdint.h>
@@ -108,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct http_request r = { .headers = &header, .n_headers = 1 };
 	struct call call = { .s = &serving, .r = &r };
 	const struct answer_form *form = size && data[0] == 'm' ? &anthropic_form :
+		size && data[0] == 'r' ? &openai_responses_form :
 		size && (data[0] & 1) ? &openai_chat_form : &openai_completion_form;
 	struct refusal no;
 	struct answer *a;
@@ -116,7 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!serving.o)
 		open_serving();
 	options.trust_request_chat_template = size && data[0] == 'C';
-	if (size && strchr("cpmC", data[0])) {
+	if (size && strchr("cpmrC", data[0])) {
 		data++;
 		size--;
 	}

@@ -55,6 +55,7 @@ void answer_free(struct answer *a)
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
 	json_decref(a->body);
+	json_decref(a->request);
 	buf_deinit(&a->event);
 	free(a);
 }
