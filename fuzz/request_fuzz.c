@@ -47,7 +47,6 @@ static void open_serving(void)
 	};
 	chat_format_init(&serving.format, tok, chat_dialect_guess(tok, chat));
 	require(sampling_defaults_init(&serving.defaults, NULL, NULL, &err) == OK);
-	require(structured_create(&serving.structured, tok, serving.n_ids, (const int32_t[]){ 1 }, 1, &err) == OK);
 	require(sampling_defaults_add_eos(&serving.defaults, 1, serving.vocab, "", &err) == OK);
 	require(structured_create(&serving.structured, tok, serving.n_ids, serving.defaults.eos, serving.defaults.n_eos,
 		&err) == OK);
