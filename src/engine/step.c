@@ -109,7 +109,7 @@ static void no_token(struct engine_job *job)
 	const struct logits_rules *r = &job->r.rules;
 	uint32_t n = engine_job_tokens(job);
 
-	if (job->constrained || r->allowed || r->n_bad || r->n_bias)
+	if (job->constrained || r->allowed || r->n_bad)
 		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
 	else
 		error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",

@@ -230,6 +230,8 @@ static enum status find_or_compile(struct grammar **out, struct structured *s, c
 		st = compile(out, s, w, &err);
 		if (st == OK)
 			grammar_cache_put(s->cache, key.data, key.len, *out);
+		else if (err.code == E_NOMEM)
+			st = refuse_status(no, 429, "TooManyRequestsError", w->field, "%s: %s", w->field, err.msg);
 		else
 			st = refuse(no, w->field, "%s: %s", w->field, err.msg);
 	}

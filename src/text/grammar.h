@@ -37,6 +37,8 @@ struct grammar;       /* counted references */
 enum status grammar_vocab_create(struct grammar_vocab **out, const struct tokenizer *tok, uint32_t n_ids,
 	const int32_t *eos, uint32_t n_eos, struct error *err);
 void grammar_vocab_destroy(struct grammar_vocab *v); /* after its grammars */
+/* Compiling is E_NOMEM while the states of all its grammars that are alive exceed this; 1 GiB before. */
+void grammar_vocab_limit(struct grammar_vocab *v, size_t bytes);
 
 struct grammar_json_options {
 	bool compact;           /* no white space outside strings */

@@ -14,8 +14,9 @@
 #define MAX_CONFIGS 2048u
 #define MAX_DEPTH 1000u
 #define SEEN_SLOTS (8u * MAX_CONFIGS)
-#define SOFT_BYTES ((size_t)8 << 20)
-#define HARD_BYTES ((size_t)24 << 20) /* one walk of the vocabulary may pass the soft bound */
+#define SOFT_BYTES ((size_t)6 << 20)
+#define MOST_SOFT_BYTES ((size_t)64 << 20)
+#define WALK_BYTES ((size_t)6 << 20) /* that one walk of the vocabulary may add past the soft bound */
 
 /* Scratch of one step. */
 struct auto_closure {
@@ -246,7 +247,7 @@ static uint32_t finish(struct automaton *a)
 		if (same_set(a, id, k->set, k->n_set, k->accepts))
 			return id;
 	}
-	if (auto_bytes(a) > HARD_BYTES)
+	if (auto_bytes(a) > a->soft_bytes + WALK_BYTES)
 		return AUTO_DEAD;
 	id = add_state(a, k);
 	a->state_table.slots[slot] = id;
@@ -318,7 +319,7 @@ static void start(struct automaton *a)
 
 void auto_init(struct automaton *a, const struct nfa *nfa)
 {
-	*a = (struct automaton){ .nfa = nfa, .until = UINT64_MAX };
+	*a = (struct automaton){ .nfa = nfa, .until = UINT64_MAX, .soft_bytes = SOFT_BYTES };
 	a->closure = mem_alloc(sizeof(*a->closure));
 	start(a);
 }
@@ -349,5 +350,13 @@ size_t auto_bytes(const struct automaton *a)
 
 bool auto_is_full(const struct automaton *a)
 {
-	return auto_bytes(a) > SOFT_BYTES;
+	return auto_bytes(a) > a->soft_bytes;
+}
+
+void auto_make_room(struct automaton *a)
+{
+	size_t want = 2 * auto_bytes(a);
+
+	if (want > a->soft_bytes)
+		a->soft_bytes = want < MOST_SOFT_BYTES ? want : MOST_SOFT_BYTES;
 }

@@ -47,6 +47,8 @@ struct grammar_vocab {
 	int32_t *same;        /* owned [n_ids]: another token of the same bytes, or -1 */
 	uint32_t plain_bytes; /* of the longest plain token */
 	int32_t *eos;         /* owned */
+	atomic_size_t *live_bytes; /* owned: states of its grammars */
+	size_t max_live_bytes;
 	uint32_t n_eos;
 };
 
@@ -83,6 +85,7 @@ struct nfa {
 /* From the rules of ir, beginning at `root`. */
 enum status nfa_build(struct nfa *n, struct grammar_ir *ir, uint32_t root, struct error *err);
 void nfa_deinit(struct nfa *n);
+size_t nfa_bytes(const struct nfa *n);
 
 static inline bool nfa_has(const struct nfa *n, uint32_t set, uint8_t byte)
 {
@@ -132,6 +135,7 @@ struct automaton {
 	size_t n_stacks, cap_stacks;
 	struct auto_table state_table, stack_table;
 	struct auto_closure *closure; /* scratch */
+	size_t soft_bytes;
 	uint64_t work;  /* configs looked at since the start */
 	uint64_t until; /* new steps are refused from this much work on */
 };
@@ -142,6 +146,8 @@ size_t auto_bytes(const struct automaton *a);
 /* Past the soft bound: call between matches only. */
 bool auto_is_full(const struct automaton *a);
 void auto_forget(struct automaton *a);
+/* What is there now is needed by one text alone: the bound becomes twice as much. */
+void auto_make_room(struct automaton *a);
 /* Computes what next[] does not know yet; AUTO_DEAD, and nothing is noted, when the work is used up. */
 uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class);
 uint32_t auto_step_token(struct automaton *a, uint32_t state, int32_t id);
@@ -167,6 +173,9 @@ struct grammar {
 	atomic_uint refs;
 	const struct grammar_vocab *v;
 	struct nfa nfa;
+	size_t nfa_bytes;
+	uint8_t samples[256]; /* [n_samples] bytes, one of each sort, for the question whether any text may come */
+	uint32_t n_samples;
 	pthread_mutex_t lock; /* of what follows */
 	struct automaton au;
 	struct mask_slot masks[MASK_SLOTS];

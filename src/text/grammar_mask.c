@@ -84,6 +84,33 @@ static enum phase phase_after(enum phase p, unsigned c, bool *ok)
 		c == 0xF0 ? AFTER_F0 : c == 0xF4 ? AFTER_F4 : THREE_MORE;
 }
 
+/* Bytes that the phases tell apart. */
+static unsigned byte_kind(unsigned c)
+{
+	static const uint8_t ends[] = { 0x7F, 0x8F, 0x9F, 0xBF, 0xC1, 0xDF, 0xE0, 0xEC, 0xED, 0xEF, 0xF0, 0xF3, 0xF4 };
+	unsigned k = 0;
+
+	if (c < 0x20 || c == '"' || c == '\\')
+		return 15;
+	while (k < sizeof(ends) && c > ends[k])
+		k++;
+	return k;
+}
+
+/* One byte of each sort that the grammar and the phases tell apart. */
+static void find_samples(struct grammar *g)
+{
+	bool seen[256][16] = { { false } };
+
+	for (unsigned c = 0x20; c < 0xF5; c++) {
+		bool *is = &seen[g->nfa.class_of[c]][byte_kind(c)];
+
+		if (!*is)
+			g->samples[g->n_samples++] = (uint8_t)c;
+		*is = true;
+	}
+}
+
 struct plain_walk {
 	struct { uint32_t state; enum phase phase; } list[MAX_PLAIN_STATES];
 	uint32_t n;
@@ -105,20 +132,22 @@ static void plain_add(struct plain_walk *w, uint32_t state, enum phase phase)
 }
 
 /* Every plain text of up to plain_bytes bytes leads somewhere. */
-static bool takes_plain(struct automaton *a, const struct grammar_vocab *v, uint32_t state)
+static bool takes_plain(struct grammar *g, uint32_t state)
 {
+	struct automaton *a = &g->au;
 	struct plain_walk w = { .n = 0 };
 	uint32_t from = 0;
 
 	plain_add(&w, state, BETWEEN);
-	for (uint32_t len = 0; len < v->plain_bytes && from < w.n && !w.fails; len++) {
+	for (uint32_t len = 0; len < g->v->plain_bytes && from < w.n && !w.fails; len++) {
 		uint32_t end = w.n;
 
 		for (; from < end && !w.fails; from++) {
-			for (unsigned c = 0x20; c < 0xF5 && !w.fails; c++) {
+			for (uint32_t i = 0; i < g->n_samples && !w.fails; i++) {
+				uint8_t c = g->samples[i];
 				bool ok;
 				enum phase p = phase_after(w.list[from].phase, c, &ok);
-				uint32_t to = ok ? auto_step(a, w.list[from].state, (uint8_t)c) : AUTO_DEAD;
+				uint32_t to = ok ? auto_step(a, w.list[from].state, c) : AUTO_DEAD;
 
 				if (ok && to == AUTO_DEAD)
 					w.fails = true;
@@ -142,7 +171,7 @@ static uint32_t compute(struct grammar *g, uint32_t state, uint32_t *mask)
 	first_bytes(&g->au, v, &v->rest, state, mask);
 	g->au.until = g->au.work + MAX_WORK;
 	if (!g->au.states[state].plain)
-		g->au.states[state].plain = takes_plain(&g->au, v, state) ? 2 : 1;
+		g->au.states[state].plain = takes_plain(g, state) ? 2 : 1;
 	if (g->au.states[state].plain == 2) {
 		for (uint32_t i = 0; i < words; i++)
 			mask[i] |= v->plain_mask[i];
@@ -210,6 +239,7 @@ static void grammar_free(struct grammar *g)
 {
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		free(g->masks[i].words);
+	atomic_fetch_sub_explicit(g->v->live_bytes, g->nfa_bytes, memory_order_relaxed);
 	auto_deinit(&g->au);
 	nfa_deinit(&g->nfa);
 	pthread_mutex_destroy(&g->lock);
@@ -219,8 +249,12 @@ static void grammar_free(struct grammar *g)
 enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, struct grammar_ir *ir,
 	uint32_t root, struct error *err)
 {
-	struct grammar *g = mem_alloc(sizeof(*g));
+	struct grammar *g;
 
+	if (atomic_load_explicit(v->live_bytes, memory_order_relaxed) > v->max_live_bytes)
+		return error_set(err, E_NOMEM, "the grammars of requests in flight fill their memory of %zu MiB",
+			v->max_live_bytes >> 20);
+	g = mem_alloc(sizeof(*g));
 	g->v = v;
 	atomic_init(&g->refs, 1);
 	if (nfa_build(&g->nfa, ir, root, err) != OK) {
@@ -228,6 +262,9 @@ enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, s
 		free(g);
 		return err->code;
 	}
+	find_samples(g);
+	g->nfa_bytes = nfa_bytes(&g->nfa);
+	atomic_fetch_add_explicit(v->live_bytes, g->nfa_bytes, memory_order_relaxed);
 	pthread_mutex_init(&g->lock, NULL);
 	auto_init(&g->au, &g->nfa);
 	if (g->au.states[AUTO_START].n == 0 && !g->au.states[AUTO_START].accepts) {
@@ -254,7 +291,7 @@ void grammar_unref(struct grammar *g)
 
 size_t grammar_bytes(struct grammar *g)
 {
-	size_t bytes = sizeof(*g) + g->nfa.cap_states * sizeof(*g->nfa.states) + g->nfa.cap_sets * sizeof(*g->nfa.sets);
+	size_t bytes = sizeof(*g) + g->nfa_bytes;
 
 	pthread_mutex_lock(&g->lock);
 	bytes += auto_bytes(&g->au);

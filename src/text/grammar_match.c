@@ -61,6 +61,7 @@ static void settle(struct matcher *m)
 		m->steps[i].before = m->state;
 		m->state = step(m->g, m->state, m->steps[i].id);
 	}
+	auto_make_room(&m->g->au);
 }
 
 /* Whether any id but an end of sequence may come. */

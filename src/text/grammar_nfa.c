@@ -481,7 +481,13 @@ enum status nfa_build(struct nfa *n, struct grammar_ir *ir, uint32_t root, struc
 	find_classes(n);
 	free(n->set_slots);
 	n->set_slots = NULL;
+	n->states = mem_realloc(n->states, n->n_states * sizeof(*n->states));
 	return OK;
+}
+
+size_t nfa_bytes(const struct nfa *n)
+{
+	return n->n_states * sizeof(*n->states) + n->cap_sets * sizeof(*n->sets) + 2 * (n->n_rules + 1) * sizeof(*n->entry);
 }
 
 void nfa_deinit(struct nfa *n)

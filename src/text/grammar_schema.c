@@ -321,11 +321,11 @@ static enum status given(struct schema *s, struct g_node **out, const json_t *sc
 enum status schema_string(struct schema *s, struct g_node **out, const json_t *schema)
 {
 	unsigned of;
-	json_t *type = json_string("string"), *typed_copy;
+	json_t *typed_copy;
 
 	TRY(check_keywords(s, schema, &of));
 	typed_copy = json_copy((json_t *)schema);
-	json_object_set_new(typed_copy, "type", type);
+	json_object_set_new(typed_copy, "type", json_string("string"));
 	schema_keep(s, typed_copy);
 	if (json_object_get(schema, "anyOf") || json_object_get(schema, "oneOf"))
 		return error_set(s->err, E_UNSUPPORTED, "propertyNames with anyOf or oneOf is not supported");

@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "text/grammar_int.h"
 
+#define MAX_LIVE_BYTES ((size_t)1 << 30)
+
 struct spelled {
 	const char *bytes;
 	uint32_t len;
@@ -131,6 +133,8 @@ enum status grammar_vocab_create(struct grammar_vocab **out, const struct tokeni
 	v->eos = mem_alloc((n_eos + 1) * sizeof(*v->eos));
 	for (uint32_t i = 0; i < n_eos; i++)
 		v->eos[i] = eos[i];
+	v->live_bytes = mem_alloc(sizeof(*v->live_bytes));
+	v->max_live_bytes = MAX_LIVE_BYTES;
 	v->same = mem_alloc(n_ids * sizeof(*v->same));
 	v->plain_mask = mem_alloc(constraint_words(n_ids) * sizeof(*v->plain_mask));
 	split_tokens(v);
@@ -147,7 +151,13 @@ void grammar_vocab_destroy(struct grammar_vocab *v)
 	free(v->plain_mask);
 	free(v->same);
 	free(v->eos);
+	free(v->live_bytes);
 	free(v);
+}
+
+void grammar_vocab_limit(struct grammar_vocab *v, size_t bytes)
+{
+	v->max_live_bytes = bytes;
 }
 
 bool grammar_vocab_is_eos(const struct grammar_vocab *v, int32_t id)

@@ -151,7 +151,7 @@ class Real(Case):
 class LongBodies(Case):
     """Prompts of long bodies are made beside the loop."""
     PAD = "x" * 100000  # an unknown field makes any body long
-    SLOW = json.dumps({"prompt": "ab " * 1000000 + " " * 12000000})  # seconds of tokenizing
+    SLOW = json.dumps({"prompt": " " * 5000000})  # a second of tokenizing
 
     def test_same_answers(self):
         with scripted(say("one two")) as s:
@@ -159,7 +159,8 @@ class LongBodies(Case):
                 self.assertEqual(s.complete("hi", **pad).json["choices"][0]["text"], "one two")
                 self.assertEqual(s.chat("hi", **pad).json["choices"][0]["message"]["content"], "one two")
                 events = s.complete(["hi", "ho"], stream=True, **pad).events()
-                self.assertEqual("".join(c["text"] for e in events for c in e["choices"]), "one two" * 2)
+                for i in (0, 1):
+                    self.assertEqual("".join(c["text"] for e in events for c in e["choices"] if c["index"] == i), "one two")
                 self.assertEqual(s.post("/tokenize", prompt="one two", **pad).json["tokens"][1:], ids_of("one two"))
                 self.refused(s.complete("hi", temperature=9, **pad), 400, "temperature", "temperature")
                 self.refused(s.post("/v1/chat/completions", messages=[], **pad), 400, "expected 1", "messages")
@@ -201,7 +202,7 @@ class LongBodies(Case):
             s.process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
             s.process.send_signal(signal.SIGTERM)
-            self.assertEqual(s.process.wait(30), 0)
+            self.assertEqual(s.process.wait(120), 0)  # the text in progress is not cut short
             for connection in waiting:
                 connection.close()
 

@@ -21,6 +21,9 @@ PROBE = {"prompt": "fathom", "temperature": 0, "max_tokens": 24}
 SAMPLES = 240          # of the memory, over the whole run
 GROWTH = 1.05          # last quarter against second quarter
 SLACK_KB = 4096        # and that much besides: an allocator's page or two is no leak
+# A page of the cache becomes resident when it is first written. This much is written over within the first minutes, so that the
+# memory can be told apart from a leak, and is small enough for preemption.
+CACHE = ["--kv-cache-memory-bytes", "16M"]
 
 
 # --- a client process ---
@@ -115,6 +118,8 @@ async def client(port, seed, lanes):
 class Server:
     def __init__(self, fathom, model, flags, folder):
         self.log = os.path.join(folder, "server.log")
+        if not any(f.startswith("--kv-cache") for f in flags):
+            flags = [*CACHE, *flags]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([fathom, "serve", model, "--port", "0", "--no-pin", "--max-num-seqs", "16",
                                              "--disable-uvicorn-access-log", *flags], stderr=log)

@@ -501,6 +501,49 @@ static void test_bounds(void **state)
 	free(long_one);
 }
 
+/* Each code point is a state of its own: more of them than the automaton's first bound holds. */
+static void test_long_text(void **state)
+{
+	struct grammar *g = schema("{\"type\":\"string\",\"minLength\":90000,\"maxLength\":100000}");
+	struct constraint *c = grammar_matcher_create(g);
+	int32_t a = id_of("a"), quote = id_of("\"");
+
+	assert_true(constraint_accept(c, quote));
+	for (int i = 0; i < 100000; i++) {
+		if (i == 89999)
+			assert_false(constraint_accept(c, quote));
+		assert_true(constraint_accept(c, a));
+	}
+	assert_false(constraint_accept(c, a));
+	constraint_fill(c, mask, n_ids);
+	assert_true(in_mask(quote));
+	assert_true(constraint_accept(c, quote));
+	assert_true(grammar_matcher_accepts(c));
+	constraint_destroy(c);
+	grammar_unref(g);
+}
+
+static void test_memory_of_many(void **state)
+{
+	struct grammar *g[100];
+	int n = 0;
+
+	grammar_vocab_limit(vocab, 1 << 20);
+	for (; n < 100; n++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "[a-f]{%d}", 5000 + n);
+		if (grammar_from_regex(&g[n], vocab, text, strlen(text), &err) != OK)
+			break;
+	}
+	assert_true(n > 5 && n < 50);
+	assert_int_equal(err.code, E_NOMEM);
+	while (n)
+		grammar_unref(g[--n]);
+	grammar_unref(regex("a"));
+	grammar_vocab_limit(vocab, (size_t)1 << 30);
+}
+
 static void test_cache(void **state)
 {
 	struct grammar_cache *cache = grammar_cache_create(64 << 20);
@@ -542,6 +585,8 @@ int main(void)
 		cmocka_unit_test(test_white_space),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_long_text),
+		cmocka_unit_test(test_memory_of_many),
 		cmocka_unit_test(test_cache),
 	};
 

@@ -12,7 +12,8 @@ from skills import arithmetic, chat, choice, docs, language, long, tools, util, 
 # Share of the samples (not of the tokens), from a count of tokens on, and how a sample's targets weigh: each 1 / n ** power for
 # n targets. The first phase is short on copying, which the model takes long to find; the second has more of it, and of what
 # needs it (tools, lookups). The third is for what answers in a few tokens, which long reasoning drowns when every target weighs
-# the same: sums without thinking, four-way choice, names of tools never seen.
+# the same: sums without thinking, four-way choice, names of tools never seen. In the fourth, reasoning about a choice goes
+# through the options.
 PHASES = [
     (0, 0, [(0.46, arithmetic.make), (0.05, tools.make), (0.11, docs.make), (0.14, choice.make), (0.09, util.make),
             (0.06, util.make_copy), (0.025, chat.make), (0.03, chat.make_turns), (0.03, language.make), (0.006, long.make),
@@ -22,6 +23,9 @@ PHASES = [
                     (0.008, long.make), (0.004, docs.make_text)]),
     (10_668_166, 0.4, [(0.12, arithmetic.make), (0.33, arithmetic.make_direct), (0.045, tools.make_wide), (0.08, docs.make),
                        (0.24, choice.make_more), (0.05, util.make), (0.05, util.make_copy), (0.02, chat.make),
+                       (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
+    (24_250_000, 0.4, [(0.11, arithmetic.make), (0.25, arithmetic.make_direct), (0.055, tools.make_wide), (0.11, docs.make),
+                       (0.28, choice.make_scanning), (0.06, util.make), (0.04, util.make_copy), (0.03, chat.make),
                        (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
 ]
 

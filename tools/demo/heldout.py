@@ -54,7 +54,7 @@ def main():
                 continue
             seen |= marks(s)
             lines.append((s, len(lines)))
-        for file_name, thinking in [(name, False)] + ([("arithmetic_think", True)] if name == "arithmetic" else []):
+        for file_name, thinking in [(name, False)] + ([(f"{name}_think", True)] if name in ("arithmetic", "choice") else []):
             with open(os.path.join(args.output, file_name + ".jsonl"), "w", encoding="utf-8") as file:
                 for s, number in lines:
                     file.write(json.dumps(line(s, number, thinking, file_name), ensure_ascii=False) + "\n")

@@ -68,7 +68,14 @@ def lettered(question, options, form, end):
     return question + "\n" + "\n".join(form.format(l=x, o=o) for x, o in zip("ABCD", options)) + ("\n" + end if end else "")
 
 
-def make(rng, held=False, thinking=0.2):
+def scan(right, options):
+    """Reasoning that goes through the options until it finds the right one."""
+    lines = [f"{x} {o} no" for x, o in zip("ABCD", options)][:options.index(right)]
+    letter = "ABCD"[options.index(right)]
+    return "\n".join([right, *lines, f"{letter} {right} yes", letter])
+
+
+def make(rng, held=False, thinking=0.2, scanning=False):
     kind = rng.choice(KINDS)
     question, right, wrong = kind(rng, held) if kind is fathom else kind(rng)
     options = wrong + [right]
@@ -80,6 +87,8 @@ def make(rng, held=False, thinking=0.2):
     answer = letter if short else f"{letter}. {right}"
     key = question + "|".join(sorted(options))
     think = f"The answer is {right}. That is option {letter}." if rng.random() < thinking and not held else None
+    if think and scanning:
+        think = scan(right, options)
     return sample("choice", [user(text), assistant(answer)], key, {"type": "letter", "letter": letter}, think)
 
 
@@ -101,3 +110,8 @@ def label(rng):
 def make_more(rng, held=False):
     """Questions and, between them, their labels alone."""
     return label(rng) if not held and rng.random() < 0.3 else make(rng, held, 0.25)
+
+
+def make_scanning(rng, held=False):
+    """The same, with more reasoning, which goes through the options."""
+    return label(rng) if not held and rng.random() < 0.25 else make(rng, held, 0.6, True)
