@@ -36,6 +36,7 @@ enum stop_kind {
 struct choice_call {
 	char id[48]; /* ours; the model's own where it fits */
 	struct buf name, arguments; /* owned */
+	bool complete;        /* its end has come, not that of the answer */
 	bool announced;       /* stream: id and name have left */
 	size_t arguments_sent;
 };

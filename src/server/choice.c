@@ -158,6 +158,7 @@ static void end_call(struct choice *c, bool complete)
 	const struct buf *text = &c->calls[c->n_calls - 1].arguments;
 	json_t *v;
 
+	c->calls[c->n_calls - 1].complete = complete;
 	if (!complete)
 		return;
 	v = json_loadb(text->data, text->len, 0, NULL);

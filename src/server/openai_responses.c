@@ -52,12 +52,19 @@ static void put_text_item(struct buf *out, const struct choice *c, const char *k
 	buf_puts(out, "]}");
 }
 
+/* Whether this call is what the limit of tokens cut. */
+static bool is_cut(const struct choice *c, const struct choice_call *call)
+{
+	return !call->complete && c->done && strcmp(c->finish, "length") == 0;
+}
+
 static void put_call_item(struct buf *out, const struct choice *c, const struct choice_call *call, size_t index,
 	bool complete)
 {
 	buf_puts(out, "{\"id\":");
 	put_item_id(out, c, call_kind, index);
-	buf_printf(out, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":", complete ? "completed" : "in_progress");
+	buf_printf(out, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":",
+		!complete ? "in_progress" : is_cut(c, call) ? "incomplete" : "completed");
 	json_put_text(out, call->id);
 	buf_puts(out, ",\"name\":");
 	put_text(out, &call->name);

@@ -114,6 +114,10 @@ class Answers(Case):
             for response in (ask(s, max_output_tokens=2).json,
                              put_together(events_of(ask(s, max_output_tokens=2, stream=True)))):
                 self.assertEqual((response["status"], response["incomplete_details"]), ("incomplete", {"reason": "max_output_tokens"}))
+        answer = calls(("get_time", "{}"), ("get_weather", '{"city": "Paris"}'))
+        with scripted({"answer": answer}) as s:
+            response = ask(s, max_output_tokens=len(answer) - 4, tools=TOOLS).json
+            self.assertEqual([item["status"] for item in response["output"]], ["completed", "incomplete"])
 
     def test_echo(self):
         with scripted(say("x")) as s:
