@@ -2,7 +2,7 @@
  * Any bytes as the body of a request for a chat or a completion, without an engine: refused with an error
  * object that is valid JSON, or prompts and sampling that an engine can take.
  *
- * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API; C a chat that may bring its own template; anything else
+ * The first byte chooses: c a chat, p a completion, m a message of the Anthropic API, r a response; C a chat that may bring its own template; anything else
  * is one of these too, and belongs to the body.
  */
 #include <stdint.h>
@@ -47,7 +47,6 @@ static void open_serving(void)
 	};
 	chat_format_init(&serving.format, tok, chat_dialect_guess(tok, chat));
 	require(sampling_defaults_init(&serving.defaults, NULL, NULL, &err) == OK);
-	require(structured_create(&serving.structured, tok, serving.n_ids, (const int32_t[]){ 1 }, 1, &err) == OK);
 	require(sampling_defaults_add_eos(&serving.defaults, 1, serving.vocab, "", &err) == OK);
 	require(structured_create(&serving.structured, tok, serving.n_ids, serving.defaults.eos, serving.defaults.n_eos,
 		&err) == OK);
@@ -107,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct http_request r = { .headers = &header, .n_headers = 1 };
 	struct call call = { .s = &serving, .r = &r };
 	const struct answer_form *form = size && data[0] == 'm' ? &anthropic_form :
+		size && data[0] == 'r' ? &openai_responses_form :
 		size && (data[0] & 1) ? &openai_chat_form : &openai_completion_form;
 	struct refusal no;
 	struct answer *a;
@@ -115,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!serving.o)
 		open_serving();
 	options.trust_request_chat_template = size && data[0] == 'C';
-	if (size && strchr("cpmC", data[0])) {
+	if (size && strchr("cpmrC", data[0])) {
 		data++;
 		size--;
 	}

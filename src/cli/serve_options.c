@@ -236,8 +236,9 @@ const struct opt_table serve_table = {
 	.arguments = "MODEL",
 	.summary = "Serve a model over the OpenAI HTTP API",
 	.details = "MODEL is a checkpoint directory. The log line \"Application startup complete.\" and 200 from\n"
-		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/messages,\n"
-		   "/v1/models, /tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a chat page at /.\n",
+		   "/health say that it is ready. Routes: /v1/completions, /v1/chat/completions, /v1/responses,\n"
+		   "/v1/messages, /v1/models, /tokenize, /detokenize, /health, /ping, /version, /load, /metrics, and a\n"
+		   "chat page at /.\n",
 	.min_args = 0, /* or --model */
 	.max_args = 1,
 	.opts = http_opts,

@@ -37,7 +37,8 @@ struct engine_request {
 	struct sampling_params sampling;
 	struct logits_rules rules; /* rules.stop_ids end the answer; NULL to ignore the end of a sequence */
 	struct constraint *constraint; /* of the answer, or NULL; the job owns it once it is created */
-	int32_t constraint_after;      /* the id after which it holds, as of </think>; -1: from the first token */
+	/* The id after which it holds, as of </think>; -1: from the first token. Until then no stop id comes. */
+	int32_t constraint_after;
 	int n_logprobs;        /* -1: none; else of the chosen token and of so many likeliest */
 	int n_prompt_logprobs; /* the same for each prompt token; nothing is read from the prefix cache */
 	int32_t priority;      /* smaller first; 0 under first come, first served */

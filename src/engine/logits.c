@@ -23,7 +23,7 @@ struct logits_work {
 
 struct logits_rules logits_rules_none(void)
 {
-	return (struct logits_rules){ .repetition_penalty = 1 };
+	return (struct logits_rules){ .repetition_penalty = 1, .thinking_end = -1, .thinking_leaves = { -1, -1 } };
 }
 
 static enum status check_id(const char *name, uint32_t i, int32_t id, uint32_t vocab, struct error *err)
@@ -130,7 +130,7 @@ static bool ends_thinking(const struct logits_rules *r, const int32_t *generated
 
 static bool has_rule(const struct logits_rules *r, uint32_t n_generated)
 {
-	return has_penalty(r) || (n_generated < r->min_tokens && r->n_stop_ids) || r->n_bias || r->allowed ||
+	return has_penalty(r) || r->thinking_only || (n_generated < r->min_tokens && r->n_stop_ids) || r->n_bias || r->allowed ||
 	       r->n_bad;
 }
 
@@ -222,7 +222,11 @@ const float *logits_apply(struct logits_work *w, const struct logits_rules *r, c
 		if ((uint32_t)r->bias[i].id < n)
 			w->row[r->bias[i].id] += r->bias[i].bias;
 	}
-	if (n_ids - n_prompt < r->min_tokens) {
+	for (uint32_t i = 0; r->thinking_only && i < 2; i++) {
+		if (r->thinking_leaves[i] >= 0 && (uint32_t)r->thinking_leaves[i] < n)
+			w->row[r->thinking_leaves[i]] = -INFINITY;
+	}
+	if (n_ids - n_prompt < r->min_tokens || r->thinking_only) {
 		for (uint32_t i = 0; i < r->n_stop_ids; i++) {
 			if ((uint32_t)r->stop_ids[i] < n)
 				w->row[r->stop_ids[i]] = -INFINITY;

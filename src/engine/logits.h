@@ -39,6 +39,8 @@ struct logits_rules {
 	bool thinking_limited;
 	uint32_t thinking_budget;
 	int32_t thinking_end, thinking_leaves[2];
+	/* The engine's, while a constraint waits for the end of the reasoning: no stop id, and no other way out. */
+	bool thinking_only;
 };
 
 struct logits_rules logits_rules_none(void);

@@ -66,6 +66,7 @@ static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, 
 	uint32_t *mask = NULL;
 	int32_t id;
 
+	rules.thinking_only = job->r.constraint && !job->constrained;
 	if (job->constrained) {
 		mask = logits_work_mask(with->work);
 		if (constraint_fill(job->r.constraint, mask, n) == CONSTRAINT_END_ONLY)

@@ -58,6 +58,7 @@ void answer_free(struct answer *a)
 	openai_sampling_deinit(&a->p);
 	json_decref(a->body);
 	buf_deinit(&a->head);
+	json_decref(a->request);
 	buf_deinit(&a->event);
 	free(a);
 }

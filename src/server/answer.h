@@ -36,6 +36,7 @@ enum stop_kind {
 struct choice_call {
 	char id[48]; /* ours; the model's own where it fits */
 	struct buf name, arguments; /* owned */
+	bool complete;        /* its end has come, not that of the answer */
 	bool announced;       /* stream: id and name have left */
 	size_t arguments_sent;
 };
@@ -60,8 +61,11 @@ struct choice {
 	struct buf reasoning; /* the same */
 	struct choice_call *calls; /* [n_calls] owned: all of them */
 	size_t n_calls, call_cap;
-	size_t n_blocks;      /* Anthropic, stream: begun */
+	size_t n_blocks;      /* streams of messages and responses: begun */
 	const char *block;    /* kind of the last one while it is open; otherwise NULL */
+	struct buf item;      /* responses: text of the open item */
+	struct buf output;    /* responses: items that are complete, as JSON */
+	uint64_t n_events;    /* responses */
 	size_t text_offset;   /* of the next token, in code points */
 	const char *finish;   /* NULL until done */
 	enum stop_kind stop_kind;
@@ -84,7 +88,8 @@ struct answer {
 	struct answer *next, **link;
 	struct serving *s;
 	struct call *call; /* NULL: answered, or the peer is gone */
-	json_t *body;      /* owned */
+	json_t *body;      /* owned: of a chat or a completion */
+	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;
@@ -117,7 +122,7 @@ void answer_tick(struct serving *s);
 /* Frees what is left once the engine is gone. */
 void answer_free_all(struct serving *s);
 
-extern const struct answer_form openai_chat_form, openai_completion_form, anthropic_form;
+extern const struct answer_form openai_chat_form, openai_completion_form, openai_responses_form, anthropic_form;
 
 /* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
 struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);

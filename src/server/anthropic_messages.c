@@ -216,7 +216,7 @@ static void send_stop(struct choice *c)
 /* What follows a call is a block behind it, also when both came at once. */
 static bool chunk(struct choice *c)
 {
-	bool after_calls = c->text.len && choice_calls_from(c) < c->n_calls && c->parse.text_seen;
+	bool after_calls = choice_text_follows_calls(c);
 
 	if (!c->started)
 		send_start(c);
@@ -239,7 +239,7 @@ static enum status parse(struct answer *a, struct refusal *no)
 	json_t *body;
 
 	TRY(anthropic_convert(&body, a->body, false, no));
-	json_decref(a->body);
+	a->request = a->body;
 	a->body = body;
 	return openai_chat_form.parse(a, no);
 }

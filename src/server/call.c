@@ -176,7 +176,7 @@ void call_json(struct call *c, struct buf *body)
 
 static void put_refusal(struct buf *out, const struct call *c, const struct refusal *no)
 {
-	if (c->anthropic)
+	if (c->api == CALL_ANTHROPIC)
 		refusal_put_anthropic(out, no);
 	else
 		refusal_put(out, no);
@@ -197,7 +197,7 @@ void call_unauthorized(struct call *c)
 	struct refusal no;
 
 	refuse_status(&no, 401, "AuthenticationError", NULL, "Unauthorized");
-	if (c->anthropic)
+	if (c->api == CALL_ANTHROPIC)
 		call_refuse(c, &no);
 	else
 		call_body(c, 401, JSON_TYPE, body, sizeof(body) - 1);
@@ -266,11 +266,14 @@ void call_stream_error(struct call *c, const struct refusal *no)
 {
 	struct buf body = { 0 };
 
-	put_refusal(&body, c, no);
-	if (c->anthropic)
-		call_stream_named(c, "error", &body);
+	if (c->api == CALL_RESPONSES)
+		refusal_put_event(&body, no);
 	else
+		put_refusal(&body, c, no);
+	if (c->api == CALL_OPENAI)
 		call_stream_event(c, &body);
+	else
+		call_stream_named(c, "error", &body);
 	buf_deinit(&body);
 }
 
@@ -281,7 +284,7 @@ void call_stream_comment(struct call *c)
 
 void call_stream_end(struct call *c)
 {
-	if (!c->anthropic)
+	if (c->api == CALL_OPENAI)
 		sse_send(c->r, NULL, "[DONE]", 6);
 	count(c, 200);
 	http_stream_end(c->r);

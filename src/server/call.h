@@ -18,13 +18,20 @@ void call_random_id(char *out);
 
 struct serving;
 
+/* Whose shapes errors and streams have. */
+enum call_api {
+	CALL_OPENAI,
+	CALL_ANTHROPIC,
+	CALL_RESPONSES, /* OpenAI's, where events have names */
+};
+
 struct call {
 	struct serving *s;
 	struct http_request *r;
 	const char *route; /* for metrics: the pattern, or "none" */
 	uint64_t began_ns;
 	bool streaming;
-	bool anthropic; /* errors and streams are of that API */
+	enum call_api api;
 	uint64_t sent_bytes; /* of the body, framing aside */
 	char id[CALL_MAX_ID + 1]; /* X-Request-Id, when it is printable and short enough; otherwise random */
 };
@@ -44,12 +51,12 @@ void call_preflight(struct call *c);
 
 void call_stream_begin(struct call *c);
 void call_stream_event(struct call *c, const struct buf *json);
-/* With a name of its own, as the Anthropic API has it. */
+/* With a name of its own. */
 void call_stream_named(struct call *c, const char *event, const struct buf *json);
 /* As the last event but the end. */
 void call_stream_error(struct call *c, const struct refusal *no);
 void call_stream_comment(struct call *c);
-void call_stream_end(struct call *c); /* of OpenAI's, with data: [DONE] */
+void call_stream_end(struct call *c); /* where events have no names, with data: [DONE] */
 /* The peer is gone. */
 void call_drop(struct call *c);
 

@@ -40,6 +40,8 @@ void choice_deinit(struct choice *c)
 	buf_deinit(&c->held);
 	buf_deinit(&c->text);
 	buf_deinit(&c->reasoning);
+	buf_deinit(&c->item);
+	buf_deinit(&c->output);
 }
 
 /* Hands over all but the last `keep` bytes of what is held. */
@@ -74,6 +76,11 @@ size_t choice_calls_from(const struct choice *c)
 	while (i > 0 && !c->calls[i - 1].announced)
 		i--;
 	return i > 0 && has_news(&c->calls[i - 1]) ? i - 1 : i;
+}
+
+bool choice_text_follows_calls(const struct choice *c)
+{
+	return c->text.len && choice_calls_from(c) < c->n_calls && c->parse.text_seen;
 }
 
 /* Bytes of `held` from `from` on are new: looks for stop strings, then lets go what cannot be one. */
@@ -151,6 +158,7 @@ static void end_call(struct choice *c, bool complete)
 	const struct buf *text = &c->calls[c->n_calls - 1].arguments;
 	json_t *v;
 
+	c->calls[c->n_calls - 1].complete = complete;
 	if (!complete)
 		return;
 	v = json_loadb(text->data, text->len, 0, NULL);

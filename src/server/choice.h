@@ -12,5 +12,7 @@ void choice_take(struct choice *c, enum engine_finish finish);
 
 /* For forms that stream: the first call that has news for the client; n_calls: none has. */
 size_t choice_calls_from(const struct choice *c);
+/* Whether new text is what follows the calls that are new too. */
+bool choice_text_follows_calls(const struct choice *c);
 
 #endif

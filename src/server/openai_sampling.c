@@ -421,10 +421,10 @@ void openai_sampling_add_end(struct openai_sampling *p, const struct serving *s,
 
 void openai_sampling_limit_thinking(struct openai_sampling *p, const struct chat_format *f, bool thinking)
 {
-	if (!thinking || p->thinking_budget < 0)
+	if (!thinking)
 		return;
-	p->rules.thinking_limited = true;
-	p->rules.thinking_budget = (uint32_t)p->thinking_budget;
+	p->rules.thinking_limited = p->thinking_budget >= 0;
+	p->rules.thinking_budget = p->thinking_budget >= 0 ? (uint32_t)p->thinking_budget : 0;
 	p->rules.thinking_end = f->think_end;
 	p->rules.thinking_leaves[0] = f->calls_begin;
 	p->rules.thinking_leaves[1] = f->call_begin;

@@ -50,7 +50,7 @@ static enum status tokenize(struct tokenizing *t, struct tokenizer_scratch *scra
 	const struct serving *s = t->call->s;
 	json_t *body;
 
-	if (t->call->anthropic) {
+	if (t->call->api == CALL_ANTHROPIC) {
 		TRY(anthropic_convert(&body, t->body, true, no));
 		json_decref(t->body);
 		t->body = body;
@@ -91,7 +91,7 @@ static void answer_tokenize(struct tokenizing *t)
 {
 	struct buf out = { 0 };
 
-	if (t->call->anthropic) {
+	if (t->call->api == CALL_ANTHROPIC) {
 		buf_printf(&out, "{\"input_tokens\":%zu}", t->ids.len);
 		call_json(t->call, &out);
 		return;

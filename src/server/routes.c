@@ -33,6 +33,7 @@ static const struct route {
 	{ "POST", "/completions", handle_completions, WITH_KEY },
 	{ "POST", "/v1/chat/completions", handle_chat, WITH_KEY },
 	{ "POST", "/chat/completions", handle_chat, WITH_KEY },
+	{ "POST", "/v1/responses", handle_responses, WITH_KEY },
 	{ "POST", "/v1/messages", handle_messages, WITH_KEY },
 	{ "POST", "/v1/messages/count_tokens", handle_tokenize, WITH_KEY },
 	{ "POST", "/tokenize", handle_tokenize, WITH_KEY },
@@ -102,7 +103,10 @@ void routes_handle(struct http_request *r, void *arg)
 
 	if (route)
 		c->route = route->path;
-	c->anthropic = strncmp(r->path, "/v1/messages", 12) == 0;
+	if (strncmp(r->path, "/v1/messages", 12) == 0)
+		c->api = CALL_ANTHROPIC;
+	else if (strcmp(r->path, "/v1/responses") == 0)
+		c->api = CALL_RESPONSES;
 	if (strcmp(r->method, "OPTIONS") == 0 && s->o->allowed_origins && http_request_header(r, "Origin") &&
 		http_request_header(r, "Access-Control-Request-Method")) {
 		call_preflight(c);

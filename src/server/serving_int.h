@@ -68,6 +68,7 @@ void handle_page(struct call *c);
 void handle_completions(struct call *c);
 void handle_chat(struct call *c);
 void handle_messages(struct call *c);
+void handle_responses(struct call *c);
 void handle_tokenize(struct call *c);
 void handle_detokenize(struct call *c);
 void handle_tokenizer_info(struct call *c);

@@ -92,6 +92,9 @@ class Messages(unittest.TestCase):
         self.same(whole, self.ask(question, stream=True, tools=TOOLS))
         one = self.ask(question, tools=TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True})
         self.assertEqual([b.input for b in one.content if b.type == "tool_use"], want[:1])
+        for choice in ({"type": "any"}, {"type": "tool", "name": "get_time"}):
+            forced = self.ask(HELLO, tools=TOOLS, tool_choice=choice)
+            self.assertEqual((forced.stop_reason, forced.content[0].type), ("tool_use", "tool_use"))
         none = self.ask(question, tools=TOOLS, tool_choice={"type": "none"})
         self.assertEqual([b for b in none.content if b.type == "tool_use"], [])
 

@@ -252,11 +252,75 @@ class Tools(unittest.TestCase):
         self.assertNotIn("tool_calls", message)
         self.assertIn(finish, ("stop", "length"))
 
+    def test_required(self):
+        """Calls come where the model would rather talk."""
+        ask = [{"role": "user", "content": "What should I call you?"}]
+        for stream in (False, True):
+            message, finish = self.ask(ask, stream, tool_choice="required")
+            self.assertEqual(finish, "tool_calls")
+            message, finish = self.ask(ask, stream, tool_choice={"type": "function", "function": {"name": "get_time"}})
+            self.assertEqual({c["function"]["name"] for c in message["tool_calls"]}, {"get_time"})
+            self.assertEqual(list(json.loads(message["tool_calls"][0]["function"]["arguments"])), ["city"])
+
     def test_no_need(self):
         """Tools that do not fit the question are not called."""
         message, finish = self.ask([{"role": "user", "content": "What should I call you?"}], True)
         self.assertTrue(message["content"])
         self.assertEqual(finish, "stop")
+
+
+class Responses(unittest.TestCase):
+    """client.responses, whole and by its stream helper, which checks the order of events."""
+    TOOLS = [{"type": "function", **t["function"], "strict": False} for t in Tools.TOOLS]
+
+    def setUp(self):
+        self.client = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=120)
+
+    def tearDown(self):
+        self.client.close()
+
+    def ask(self, given, stream=False, **more):
+        body = {"model": "demo", "input": given, "temperature": 0, "max_output_tokens": 400, **more}
+        if not stream:
+            return self.client.responses.create(**body)
+        with self.client.responses.stream(**body) as events:
+            for _ in events:
+                pass
+            return events.get_final_response()
+
+    def test_text(self):
+        whole = self.ask("What should I call you?")
+        self.assertEqual((whole.status, whole.object, whole.model), ("completed", "response", "demo"))
+        self.assertTrue(whole.output_text)
+        self.assertEqual(self.ask("What should I call you?", stream=True).output_text, whole.output_text)
+        self.assertEqual(self.ask("What should I call you?", max_output_tokens=2).status, "incomplete")
+
+    def test_reasoning(self):
+        for stream in (False, True):
+            response = self.ask("What is 12 + 30?", stream, reasoning={"effort": "high"}, max_output_tokens=2000)
+            self.assertEqual([item.type for item in response.output], ["reasoning", "message"])
+            self.assertIn("42", response.output_text)
+            self.assertTrue(response.output[0].content[0].text)
+            self.assertGreater(response.usage.output_tokens_details.reasoning_tokens, 3)
+
+    def test_loop(self):
+        for stream in (False, True):
+            given = [{"role": "user", "content": "Tell me the weather in Paris and Rome."}]
+            first = self.ask(given, stream, tools=self.TOOLS)
+            calls = [item for item in first.output if item.type == "function_call"]
+            self.assertEqual([json.loads(c.arguments) for c in calls], [{"city": "Paris"}, {"city": "Rome"}])
+            given += [item.model_dump(exclude_none=True, exclude={"parsed_arguments"}) for item in first.output]
+            given += [{"type": "function_call_output", "call_id": c.call_id,
+                       "output": json.dumps({"temperature": n, "condition": "sunny"})} for n, c in zip((17, 23), calls)]
+            last = self.ask(given, stream, tools=self.TOOLS)
+            self.assertEqual([item.type for item in last.output], ["message"])
+            self.assertIn("17", last.output_text)
+
+    def test_errors(self):
+        with self.assertRaises(openai.BadRequestError):
+            self.ask("x", previous_response_id="resp_1")
+        with self.assertRaises(openai.NotFoundError):
+            self.ask("x", model="other")
 
 
 class Async(unittest.IsolatedAsyncioTestCase):

@@ -208,6 +208,14 @@ static void test_thinking_budget(void **state)
 			else
 				assert_true(k == 7 ? isfinite(got[k]) : got[k] == -INFINITY);
 		}
+		r.thinking_limited = false;
+		r.thinking_only = true;
+		r.stop_ids = (const int32_t[]){ 9 };
+		r.n_stop_ids = 1;
+		got = logits_apply(w, &r, NULL, row, VOCAB, ids, 2, 2 + cases[i].n_generated);
+		for (int32_t k = 0; k < VOCAB; k++)
+			assert_true(k == 9 || k == cases[i].leave ? got[k] == -INFINITY : got[k] == row[k]);
+		r.thinking_limited = true;
 		r.thinking_end = -1;
 		assert_int_equal(logits_rules_check(&r, VOCAB, &err), E_INVAL);
 	}

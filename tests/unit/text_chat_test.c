@@ -584,6 +584,18 @@ static const struct {
 	{"[{'role':'user','content':'nothing <|special|> < ｜ here'}]", NULL, 4, false},
 };
 
+/* The same where tools are shown in front of a template that leaves them out. */
+static void check_shown_literal(json_t *messages, json_t *tools, const struct token_buf *want)
+{
+	struct token_buf literal = {0}, plain = {0};
+
+	encode_both(official, messages, tools, &literal, &plain);
+	assert_int_equal(literal.len, want->len);
+	assert_memory_equal(literal.data, want->data, want->len * sizeof(*want->data));
+	token_buf_deinit(&literal);
+	token_buf_deinit(&plain);
+}
+
 static void test_literal(void **state)
 {
 	size_t i;
@@ -598,6 +610,8 @@ static void test_literal(void **state)
 		if (count_flag(&literal, TOKEN_ADDED) != injections[i].added)
 			fail_msg("%s: %zu control tokens, expected %zu", injections[i].messages,
 				count_flag(&literal, TOKEN_ADDED), injections[i].added);
+		if (!injections[i].kimi)
+			check_shown_literal(messages, tools, &literal);
 		if (i + 1 < sizeof(injections) / sizeof(injections[0]))
 			assert_true(count_flag(&plain, TOKEN_ADDED) > injections[i].added);
 		else

@@ -1,0 +1,255 @@
+/* From items and flat tools to messages and functions (server/responses_request.h). Values are shared; the body
+ * stays as it is. */
+#include "server/responses_request.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "server/fields.h"
+
+static bool is_type(const json_t *v, const char *type)
+{
+	const char *t = json_string_value(json_object_get(v, "type"));
+
+	return t && strcmp(t, type) == 0;
+}
+
+/* --- input ------------------------------------------------------------------------------------------------- */
+
+/* Text or a list of text parts, as a chat message takes it. Owned. */
+static enum status take_content(json_t **out, json_t *content, size_t i, struct refusal *no)
+{
+	json_t *parts;
+
+	if (json_is_string(content)) {
+		*out = json_incref(content);
+		return OK;
+	}
+	if (!json_is_array(content))
+		return refuse_shape(no, "input", "input[%zu]: expected text or a list of parts", i);
+	parts = json_array();
+	for (size_t k = 0; k < json_array_size(content); k++) {
+		const json_t *part = json_array_get(content, k);
+		json_t *text = json_object_get(part, "text");
+
+		if (!json_is_string(text) || !(is_type(part, "input_text") || is_type(part, "output_text") ||
+			is_type(part, "text"))) {
+			json_decref(parts);
+			return refuse(no, "input", "input[%zu].content[%zu]: only parts of text are supported", i, k);
+		}
+		json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text));
+	}
+	*out = parts;
+	return OK;
+}
+
+static enum status add_message(json_t *messages, const json_t *item, size_t i, struct refusal *no)
+{
+	static const char *const roles[] = { "user", "assistant", "system", "developer" };
+	const char *role = json_string_value(json_object_get(item, "role"));
+	bool known = false;
+	json_t *content;
+
+	for (size_t k = 0; role && k < sizeof(roles) / sizeof(*roles); k++)
+		known |= strcmp(roles[k], role) == 0;
+	if (!known)
+		return refuse(no, "input", "input[%zu].role: expected user, assistant, system or developer", i);
+	TRY(take_content(&content, json_object_get(item, "content"), i, no));
+	json_array_append_new(messages, json_pack("{s:s, s:o}", "role", role, "content", content));
+	return OK;
+}
+
+static enum status add_call(json_t *messages, const json_t *item, size_t i, struct refusal *no)
+{
+	json_t *last = json_array_get(messages, json_array_size(messages) - 1), *calls;
+	const json_t *id = json_object_get(item, "call_id"), *name = json_object_get(item, "name");
+	const json_t *arguments = json_object_get(item, "arguments");
+	const char *role = json_string_value(json_object_get(last, "role"));
+
+	if (!json_is_string(id) || !json_is_string(name) || !json_is_string(arguments))
+		return refuse_shape(no, "input", "input[%zu]: expected call_id, name and arguments as strings", i);
+	if (!role || strcmp(role, "assistant") != 0) {
+		last = json_pack("{s:s, s:n}", "role", "assistant", "content");
+		json_array_append_new(messages, last);
+	}
+	calls = json_object_get(last, "tool_calls");
+	if (!calls) {
+		calls = json_array();
+		json_object_set_new(last, "tool_calls", calls);
+	}
+	json_array_append_new(calls, json_pack("{s:O, s:s, s:{s:O, s:O}}", "id", id, "type", "function", "function",
+		"name", name, "arguments", arguments));
+	return OK;
+}
+
+static enum status add_result(json_t *messages, const json_t *item, size_t i, struct refusal *no)
+{
+	const json_t *id = json_object_get(item, "call_id");
+	json_t *content;
+
+	if (!json_is_string(id))
+		return refuse_shape(no, "input", "input[%zu].call_id: expected a string", i);
+	TRY(take_content(&content, json_object_get(item, "output"), i, no));
+	json_array_append_new(messages, json_pack("{s:s, s:O, s:o}", "role", "tool", "tool_call_id", id, "content", content));
+	return OK;
+}
+
+static enum status add_item(json_t *messages, const json_t *item, size_t i, struct refusal *no)
+{
+	const json_t *type = field_get(item, "type");
+
+	if (is_type(item, "message") || (json_is_object(item) && !type))
+		return add_message(messages, item, i, no);
+	if (is_type(item, "function_call"))
+		return add_call(messages, item, i, no);
+	if (is_type(item, "function_call_output"))
+		return add_result(messages, item, i, no);
+	if (is_type(item, "reasoning")) /* of earlier turns: the model does not see it again */
+		return OK;
+	return refuse(no, "input", "input[%zu].type: expected message, function_call, function_call_output or reasoning", i);
+}
+
+static enum status convert_input(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *messages = json_array(), *input = field_get(body, "input"), *instructions = field_get(body, "instructions");
+
+	json_object_set_new(out, "messages", messages);
+	if (instructions && !json_is_string(instructions))
+		return refuse_shape(no, "instructions", "instructions: expected a string");
+	if (instructions)
+		json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "system", "content", instructions));
+	if (json_is_string(input)) {
+		json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", input));
+		return OK;
+	}
+	if (!json_is_array(input) || json_array_size(input) == 0)
+		return refuse_shape(no, "input", "input: expected text or a list of items");
+	for (size_t i = 0; i < json_array_size(input); i++)
+		TRY(add_item(messages, json_array_get(input, i), i, no));
+	return OK;
+}
+
+/* --- the other fields -------------------------------------------------------------------------------------- */
+
+static enum status convert_tools(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *list = NULL, *tools = json_array();
+
+	json_object_set_new(out, "tools", tools);
+	TRY(field_array(&list, body, "tools", no));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *t = json_array_get(list, i);
+		json_t *function;
+
+		if (!json_is_object(t) || !json_is_string(json_object_get(t, "type")))
+			return refuse_shape(no, "tools", "tools[%zu]: expected an object with a type", i);
+		if (!is_type(t, "function"))
+			continue;
+		function = json_copy((json_t *)t);
+		json_object_del(function, "type");
+		json_array_append_new(tools, json_pack("{s:s, s:o}", "type", "function", "function", function));
+	}
+	if (json_array_size(tools) == 0)
+		json_object_del(out, "tools");
+	return OK;
+}
+
+static enum status convert_choice(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *choice = field_get(body, "tool_choice"), *name = json_object_get(choice, "name");
+
+	if (field_get(body, "parallel_tool_calls"))
+		json_object_set(out, "parallel_tool_calls", field_get(body, "parallel_tool_calls"));
+	if (!choice || !json_object_get(out, "tools"))
+		return OK;
+	if (json_is_string(choice)) {
+		json_object_set(out, "tool_choice", choice);
+		return OK;
+	}
+	if (!is_type(choice, "function") || !json_is_string(name))
+		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, or type function with a name");
+	json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:O}}", "type", "function", "function", "name", name));
+	return OK;
+}
+
+static enum status convert_format(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *text = NULL, *format = NULL, *schema;
+
+	TRY(field_object(&text, body, "text", no));
+	if (text)
+		TRY(field_object(&format, text, "format", no));
+	if (!format || is_type(format, "text"))
+		return OK;
+	if (is_type(format, "json_object")) {
+		json_object_set(out, "response_format", format);
+		return OK;
+	}
+	schema = json_object_get(format, "schema");
+	if (!is_type(format, "json_schema") || !schema)
+		return refuse(no, "text", "text.format: expected type text, json_object or json_schema with a schema");
+	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
+		"json_schema", "name", "output", "schema", schema));
+	return OK;
+}
+
+static enum status check_unsupported(const json_t *body, struct refusal *no)
+{
+	const char *truncation = "disabled";
+	int64_t top_logprobs = 0;
+	bool background = false;
+
+	if (field_get(body, "previous_response_id") || field_get(body, "conversation"))
+		return refuse(no, "previous_response_id",
+			"previous_response_id: responses are not stored; send the whole conversation as input");
+	if (field_get(body, "prompt"))
+		return refuse(no, "prompt", "prompt: there are no stored prompts; use input and instructions");
+	TRY(field_bool(&background, body, "background", no));
+	if (background)
+		return refuse(no, "background", "background: responses are not stored");
+	TRY(field_string(&truncation, body, "truncation", no));
+	if (strcmp(truncation, "disabled") != 0)
+		return refuse(no, "truncation", "truncation: only disabled is supported: nothing is cut in silence");
+	TRY(field_int(&top_logprobs, body, "top_logprobs", 0, INT32_MAX, no));
+	if (top_logprobs)
+		return refuse(no, "top_logprobs", "top_logprobs: not supported in responses; use /v1/chat/completions");
+	return OK;
+}
+
+static enum status convert_fields(json_t *out, const json_t *body, struct refusal *no)
+{
+	/* OpenAI's that mean the same, then vLLM's that have no other name there. */
+	static const char *const same[] = { "model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+		"repetition_penalty", "ignore_eos", "priority", "cache_salt", "request_id", "chat_template_kwargs",
+		"thinking_token_budget" };
+	json_t *reasoning = NULL;
+
+	for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++) {
+		if (field_get(body, same[i]))
+			json_object_set(out, same[i], field_get(body, same[i]));
+	}
+	if (field_get(body, "max_output_tokens"))
+		json_object_set(out, "max_completion_tokens", field_get(body, "max_output_tokens"));
+	TRY(field_object(&reasoning, body, "reasoning", no));
+	if (reasoning && field_get(reasoning, "effort"))
+		json_object_set(out, "reasoning_effort", field_get(reasoning, "effort"));
+	return OK;
+}
+
+enum status responses_convert(json_t **out, const json_t *body, struct refusal *no)
+{
+	json_t *made = json_object();
+	enum status st;
+
+	TRY_GOTO(fail, check_unsupported(body, no));
+	TRY_GOTO(fail, convert_fields(made, body, no));
+	TRY_GOTO(fail, convert_input(made, body, no));
+	TRY_GOTO(fail, convert_tools(made, body, no));
+	TRY_GOTO(fail, convert_choice(made, body, no));
+	TRY_GOTO(fail, convert_format(made, body, no));
+	*out = made;
+	return OK;
+fail:
+	json_decref(made);
+	return st;
+}
