@@ -8,7 +8,8 @@ compares logits with golden ones computes with the experts named here, and sees 
 
 The file holds prompt.N.experts I32 [MoE layers, T, k] and, where golden.safetensors has prompt.N.mtp_logits,
 prompt.N.mtp_experts I32 [T - 1, k]. Ids ascend in a row. They come from an implementation of its own in float64,
-whose logits must agree with the golden ones before anything is written. BF16, F32 and FP8 checkpoints; needs numpy.
+whose logits must agree with the golden ones before anything is written. BF16, F32 and FP8 checkpoints, and
+msmodelslim's W8A8 and W4A8, with the exact sums of integers; needs numpy.
 """
 import glob
 import json
@@ -43,7 +44,9 @@ def decode(data, dtype):
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
     if dtype == "F8_E4M3":
         return E4M3[np.frombuffer(data, np.uint8)]
-    return np.frombuffer(data, {"F32": "<f4", "I32": "<i4"}[dtype]).astype({"F32": np.float64, "I32": np.int32}[dtype])
+    if dtype == "F32":
+        return np.frombuffer(data, "<f4").astype(np.float64)
+    return np.frombuffer(data, {"F16": "<f2", "I8": "i1", "I32": "<i4", "I64": "<i8"}[dtype])
 
 
 def read_file(path):
@@ -80,9 +83,25 @@ class Weights:
 
     def __init__(self, directory, config):
         self.tensors = {}
+        self.schemes = {}
         self.block = config.get("quantization_config", {}).get("weight_block_size", [128, 128])
-        for path in sorted(glob.glob(os.path.join(directory, "model*.safetensors"))):
+        description = os.path.join(directory, "quant_model_description.json")
+        if os.path.exists(description):
+            with open(description, encoding="utf-8") as file:
+                self.schemes = json.load(file)
+        for path in sorted(glob.glob(os.path.join(directory, "*model*.safetensors"))):
             self.tensors.update(read_file(path))
+
+    def scheme(self, name):
+        return self.schemes.get(name + ".weight", "FLOAT")
+
+    def integers(self, name):
+        """Weights [rows, columns] of a W4A8 matrix: a byte holds rows 2j (low) and 2j + 1."""
+        packed = self.tensors[name + ".weight"]
+        out = np.empty((2 * packed.shape[0], packed.shape[1]), np.int8)
+        out[0::2] = packed << 4 >> 4
+        out[1::2] = packed >> 4
+        return out
 
     def has(self, name):
         return name in self.tensors
@@ -162,10 +181,26 @@ class Model:
             layer % c.get("moe_layer_freq", 1) == 0
 
     def norm(self, x, name, eps=None):
-        return rms_norm(x, self.w.get(name + ".weight"), self.c["rms_norm_eps"] if eps is None else eps)
+        y = rms_norm(x, self.w.get(name + ".weight"), self.c["rms_norm_eps"] if eps is None else eps)
+        return y + self.w.get(name + ".bias") if self.w.has(name + ".bias") else y
 
     def linear(self, x, name):
-        return x @ self.w.get(name + ".weight").T
+        scheme, get = self.w.scheme(name), lambda part: self.w.tensors[name + "." + part].astype(np.float64)
+        if scheme == "FLOAT":
+            return x @ self.w.get(name + ".weight").T
+        if scheme == "W8A8":
+            q = np.clip(np.rint(x / get("input_scale") + get("input_offset")), -128, 127)
+            return (q @ get("weight").T + get("quant_bias")) * get("deq_scale")
+        scale = np.abs(x).max(-1, keepdims=True) / 127
+        q = np.rint(x / np.where(scale > 0, scale, 1))
+        if scheme == "W8A8_DYNAMIC":
+            return q @ get("weight").T * scale * get("weight_scale")[:, 0]
+        if scheme != "W4A8_DYNAMIC":
+            sys.exit("golden_routes.py: %s.weight: unknown scheme %s" % (name, scheme))
+        w = self.w.integers(name).astype(np.float64)
+        if self.w.schemes["group_size"]:
+            w = w * get("weight_scale_second").repeat(self.w.schemes["group_size"], 1)
+        return q @ w.T * scale * get("weight_scale")[:, 0]
 
     def attention(self, x, at):
         c, at = self.c, at + "self_attn."
