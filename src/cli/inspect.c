@@ -81,7 +81,7 @@ static bool ends_with(const char *s, const char *tail)
 static bool is_parameter(const char *name)
 {
 	static const char *const tails[] = { "_scale_inv", "_scale", "_scale_second", "_offset",
-		"_offset_second", ".deq_scale", ".quant_bias", ".input_scale", ".input_offset", "_scale_bias" };
+		"_offset_second", ".deq_scale", ".quant_bias", ".input_scale", ".input_offset", ".scale_bias" };
 
 	for (size_t i = 0; i < sizeof(tails) / sizeof(*tails); i++) {
 		if (ends_with(name, tails[i]))

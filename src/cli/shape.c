@@ -17,7 +17,20 @@ struct shape_values shape_defaults(void)
 
 enum weight_format shape_format(const struct shape_values *v)
 {
-	return strcmp(v->format, "fp8") == 0 ? WEIGHT_F8_BLOCK : WEIGHT_BF16;
+	static const struct {
+		const char *name;
+		enum weight_format format;
+	} formats[] = {
+		{ "fp8", WEIGHT_F8_BLOCK },
+		{ "w8a8", WEIGHT_I8 },
+		{ "w4a8", WEIGHT_I4 },
+	};
+
+	for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++) {
+		if (strcmp(v->format, formats[i].name) == 0)
+			return formats[i].format;
+	}
+	return WEIGHT_BF16;
 }
 
 enum status shape_config(struct model_config *out, const struct shape_values *v, struct error *err)

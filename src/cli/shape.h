@@ -30,9 +30,9 @@ struct shape_values shape_defaults(void);
 	{ .name = "shape", .type = OPT_CHOICE, .choices = "v3.1|kimi-k2|moonlight|v2-lite",        \
 		.offset = (at) + offsetof(struct shape_values, shape),                             \
 		.help = "Model to imitate with random weights (" more ")." },                      \
-	{ .name = "format", .type = OPT_CHOICE, .choices = "bf16|fp8",                             \
+	{ .name = "format", .type = OPT_CHOICE, .choices = "bf16|fp8|w8a8|w4a8",                            \
 		.offset = (at) + offsetof(struct shape_values, format),                            \
-		.help = "Weight format (default bf16)." },                                         \
+		.help = "Weight format (default bf16); w4a8: experts of 4 bits, the rest w8a8." },                                        \
 	{ .name = "dense-layers", .type = OPT_INT, .value = "N", .min = 0, .max = 128,             \
 		.offset = (at) + offsetof(struct shape_values, dense_layers),                      \
 		.help = "Layers with a dense MLP (default 1)." },                                  \

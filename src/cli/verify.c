@@ -11,7 +11,9 @@
 #include "cli/commands.h"
 #include "cli/verify.h"
 
-#define DEFAULT_LIMIT 0.035 /* rounding every product's input to BF16 gives 0.013 to 0.023 */
+#define DEFAULT_LIMIT 0.035	 /* rounding every product's input to BF16 gives 0.013 to 0.023 */
+#define DEFAULT_LIMIT_INTEGER 0.12 /* 8-bit inputs: 0.07 to 0.1; the MTP layer's start from such a state */
+#define DEFAULT_MTP_INTEGER 0.2
 
 struct values {
 	struct machine_values machine; /* first */
@@ -28,10 +30,10 @@ static const struct opt opts[] = {
 	{ .name = "limit", .type = OPT_DOUBLE, .value = "X", .min = 0, .max = 1e6,
 		.offset = offsetof(struct values, limit),
 		.help = "Largest median rms error of a position's logits; with free routing over positions "
-			"whose routing margin is at least 0.02 (default 0.035)." },
+			"whose routing margin is at least 0.02 (default 0.035; 0.12 for W8A8 and W4A8)." },
 	{ .name = "mtp-limit", .type = OPT_DOUBLE, .value = "X", .min = 0, .max = 1e6,
 		.offset = offsetof(struct values, mtp_limit),
-		.help = "The same for MTP logits (default: as --limit)." },
+		.help = "The same for MTP logits (default: as --limit; 0.2 for W8A8 and W4A8)." },
 	{ .name = "routes", .type = OPT_TRISTATE, .offset = offsetof(struct values, routes),
 		.help = "Compute prompts with the experts that routes.safetensors beside GOLDEN names, or let "
 			"the model choose (default: use the file if there is one)." },
@@ -60,7 +62,8 @@ const struct opt_table verify_table = {
 		   "A token between two experts takes either one under any rounding and drags the tokens after it.\n"
 		   "With routes.safetensors prompts take the reference's experts: all positions count, the 90th\n"
 		   "percentile may be twice and the maximum five times the limit, and where a router would have\n"
-		   "chosen otherwise its margin must be below 0.02. Greedy tokens and drafts always choose freely.\n"
+		   "chosen otherwise its margin must be below 0.02, or 0.57 of a limit above 0.035. Greedy tokens and\n"
+		   "drafts always choose freely.\n"
 		   "tools/golden_routes.py writes the file.\n",
 	.min_args = 1,
 	.max_args = 2,
@@ -139,19 +142,29 @@ static enum status load_routes(struct golden *g, struct buf *path, const struct 
 	return golden_load_routes(g, path->data, config, err);
 }
 
+static struct verify_limits limits_of(const struct values *v, const struct model_config *c)
+{
+	struct verify_limits l = { v->limit, v->mtp_limit };
+
+	if (l.main < 0)
+		l.main = c->integer ? DEFAULT_LIMIT_INTEGER : DEFAULT_LIMIT;
+	if (l.mtp < 0)
+		l.mtp = c->integer && v->limit < 0 ? DEFAULT_MTP_INTEGER : l.main;
+	return l;
+}
+
 static enum status verify(const struct values *v, const char *dir, const char *path, struct error *err)
 {
 	struct verify_result results[CPU_ISA_COUNT] = { 0 };
 	struct golden g = { 0 };
 	struct buf routes = { 0 };
-	struct verify_report rep = { .model = dir, .path = path,
-		.limits = { v->limit, v->mtp_limit < 0 ? v->limit : v->mtp_limit }, .digest = v->digest,
-		.golden = &g };
+	struct verify_report rep = { .model = dir, .path = path, .digest = v->digest, .golden = &g };
 	struct model_config config;
 	uint32_t n = 0;
 	enum status st;
 
 	TRY_GOTO(out, config_load(&config, dir, err));
+	rep.limits = limits_of(v, &config);
 	TRY_GOTO(out, golden_load(&g, path, &config, err));
 	TRY_GOTO(out, load_routes(&g, &routes, v, path, &config, err));
 	rep.routes = g.routes ? routes.data : NULL;
@@ -171,8 +184,8 @@ out:
 
 int cmd_verify(int argc, char **argv)
 {
-	struct values v = { .machine = machine_defaults(), .limit = DEFAULT_LIMIT,
-		.mtp_limit = -1, .routes = -1 };
+	struct values v = { .machine = machine_defaults(), .limit = -1, .mtp_limit = -1,
+		.routes = -1 };
 	struct buf path = { 0 };
 	struct opt_result words;
 	struct error err;

@@ -16,7 +16,7 @@
  * I32 [MoE layers, T, k] and, where there are mtp_logits, prompt.N.mtp_experts I32 [T - 1, k], ascending
  * in a row. Prompts are then computed with them, no position is left out, and the tail has closer limits.
  * The routers are judged by what they would have chosen: where that differs, their margin must be below
- * VERIFY_MARGIN. Greedy steps and drafts choose freely.
+ * VERIFY_MARGIN, or as much more as the limit is more than 0.035. Greedy steps and drafts choose freely.
  */
 #ifndef CLI_VERIFY_H
 #define CLI_VERIFY_H

@@ -51,7 +51,7 @@ static const struct way absorbed[] = {
 };
 
 static const char *const checkpoints[] = {
-	"v31-bf16", "v31-fp8", "v3-fp8", "moonlight-bf16", "v2lite-bf16", "v31-w8a8",
+	"v31-bf16", "v31-fp8", "v3-fp8", "moonlight-bf16", "v31-w8a8", "v2lite-bf16",
 	"v31-w4a8-g256"};
 
 static int32_t token(const struct runtime *rt, uint32_t seq, uint32_t i)

@@ -41,19 +41,31 @@ void case_write_file(const char *name, const void *data, size_t bytes)
 	assert_int_equal(fclose(f), 0);
 }
 
-static void copy_config(const char *golden)
+json_t *case_json(const char *golden, const char *name)
 {
 	char path[512];
 	struct error err;
 	json_t *root;
-	char *text;
 
-	snprintf(path, sizeof(path), "%s/golden/%s/config.json", TEST_DATA, golden);
-	assert_int_equal(json_load_path(&root, path, 1 << 20, &err), OK);
-	text = json_dumps(root, 0);
-	case_write_file("config.json", text, strlen(text));
+	snprintf(path, sizeof(path), "%s/golden/%s/%s", TEST_DATA, golden, name);
+	return json_load_path(&root, path, 1 << 20, &err) == OK ? root : NULL;
+}
+
+void case_write_json(const char *name, json_t *root)
+{
+	char *text = json_dumps(root, 0);
+
+	case_write_file(name, text, strlen(text));
 	free(text);
 	json_decref(root);
+}
+
+static void copy_json(const char *golden, const char *name)
+{
+	json_t *root = case_json(golden, name);
+
+	if (root)
+		case_write_json(name, root);
 }
 
 static void append(json_t *header, FILE *data, const struct case_tensor *t)
@@ -91,7 +103,8 @@ void case_copy(const char *golden, case_edit_fn *edit, const void *arg, const st
 	struct error err;
 	FILE *data = open_memstream(&body, &body_bytes), *f;
 
-	copy_config(golden);
+	copy_json(golden, "config.json");
+	copy_json(golden, "quant_model_description.json");
 	snprintf(path, sizeof(path), "%s/golden/%s", TEST_DATA, golden);
 	assert_int_equal(safetensors_open_dir(&s, path, &err), OK);
 	for (size_t i = 0; i < safetensors_count(s); i++) {

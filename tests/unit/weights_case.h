@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/json.h"
 #include "weights/safetensors.h"
 
 /* A tensor on its way from one file to the other. */
@@ -27,7 +28,11 @@ const char *case_dir(void);
 
 void case_write_file(const char *name, const void *data, size_t bytes);
 
-/* Writes the tensors of a golden checkpoint as model.safetensors, with its config.json. `extra` (may be
+/* A document of a golden checkpoint, NULL when it has none; the same in the directory, which takes it. */
+json_t *case_json(const char *golden, const char *name);
+void case_write_json(const char *name, json_t *root);
+
+/* Writes the tensors of a golden checkpoint as model.safetensors, with its documents. `extra` (may be
  * NULL) is one more tensor. */
 void case_copy(const char *golden, case_edit_fn *edit, const void *arg, const struct case_tensor *extra);
 

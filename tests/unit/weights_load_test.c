@@ -349,7 +349,8 @@ static void test_mtp_is_optional(void **state)
 
 static void test_random(void **state)
 {
-	static const enum weight_format formats[] = {WEIGHT_BF16, WEIGHT_F8_BLOCK};
+	static const enum weight_format formats[] = {
+		WEIGHT_BF16, WEIGHT_F8_BLOCK, WEIGHT_I8, WEIGHT_I4};
 	struct kernel_config kc = {.isa = CPU_ISA_REF, .threads = 2};
 	struct weights_options o = weights_options_default();
 	struct model_config config;
@@ -359,13 +360,16 @@ static void test_random(void **state)
 
 	must(config_load(&config, TEST_DATA "/golden/v31-bf16", &err), &err);
 	must(kernel_create(&kn, &kc, &err), &err);
-	for (size_t f = 0; f < 2; f++) {
+	for (size_t f = 0; f < 4; f++) {
 		const struct weight *m;
 		double sum = 0, squares = 0, n = 0;
 
 		must(weights_random(&w, &config, formats[f], 5, kn, &o, &err), &err);
 		m = &w->layers[1].experts[3].gate_up;
 		assert_int_equal(m->format, formats[f]);
+		assert_int_equal(w->layers[0].attn.o_proj.format, f < 2 ? formats[f] : WEIGHT_I8);
+		assert_int_equal(w->layers[0].attn.kv_b_v.format, f < 2 ? formats[f] : WEIGHT_BF16);
+		assert_int_equal(w->config.integer, f >= 2);
 		for (size_t i = 0; i < w->layers[1].gate.panel_bytes / 2; i++) /* 16 rows of 32 */
 			assert_true(i / 512 % 2 == 0 || ((uint16_t *)w->layers[1].gate.panels)[i] == 0);
 		for (uint32_t r = 0; r < m->n; r++)
