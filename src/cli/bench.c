@@ -95,7 +95,12 @@ static double prefill_flops(const struct model_config *c, double n)
 
 static enum status probe(double *rate, const struct bench *b, bool prefill, struct error *err)
 {
-	*rate = prefill ? kernel_probe_bf16_flops(b->rt->kn) : kernel_probe_read_bytes_per_s(b->rt->kn, err);
+	struct kernel *kn = b->rt->kn;
+
+	if (!prefill)
+		*rate = kernel_probe_read_bytes_per_s(kn, err);
+	else
+		*rate = b->rt->weights->config.integer ? kernel_probe_int8_ops(kn) : kernel_probe_bf16_flops(kn);
 	return *rate > 0 || prefill ? OK : err->code;
 }
 

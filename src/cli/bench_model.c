@@ -1,7 +1,7 @@
 /*
  * fathom bench model: speed of the forward pass with random weights of a named shape, each figure
  * beside the limit that probes measured right before and after it: read bandwidth for decode, the
- * tier's BF16 product peak for prefill.
+ * tier's product peak for prefill.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ const struct opt_table bench_model_table = {
 	.arguments = "",
 	.summary = "Speed of the forward pass, beside this machine's limits; needs no checkpoint",
 	.details = "Decode is compared with the read bandwidth: weights actually read (distinct experts "
-		   "counted) and\ncache. Prefill is compared with the peak of BF16 products.\n",
+		   "counted) and\ncache. Prefill is compared with the peak of BF16 products, of 8-bit ones with w8a8 and w4a8.\n",
 	.opts = opts,
 	.common = common,
 };

@@ -22,4 +22,7 @@ double kernel_probe_read_bytes_per_s(struct kernel *kn, struct error *err);
  */
 double kernel_probe_bf16_flops(struct kernel *kn);
 
+/* The same of the instruction that multiplies integer weights. */
+double kernel_probe_int8_ops(struct kernel *kn);
+
 #endif

@@ -24,19 +24,26 @@
 struct bench {
 	struct kernel *kn;
 	double bytes_per_s;
-	double flops;
+	double flops;     /* of BF16 */
+	double int8_ops;
 	void *mem; /* [WEIGHTS_BYTES], small BF16 numbers, which are small FP8 numbers too */
 	float *out;
 };
 
-static void report(
-	const struct bench *b, const char *what, double seconds, double bytes, double flop)
+static void report_of(const struct bench *b, const char *what, double seconds, double bytes, double flop,
+	double peak)
 {
 	printf("%-7s %-36s %10.3f ms %7.1f GB/s %4.0f %%  %9.1f GFLOP/s %4.0f %%\n",
 		cpu_isa_name(kernel_isa(b->kn)), what, seconds * 1e3, bytes / seconds * 1e-9,
 		100 * bytes / seconds / b->bytes_per_s, flop / seconds * 1e-9,
-		100 * flop / seconds / b->flops);
+		100 * flop / seconds / peak);
 	fflush(stdout);
+}
+
+static void report(
+	const struct bench *b, const char *what, double seconds, double bytes, double flop)
+{
+	report_of(b, what, seconds, bytes, flop, b->flops);
 }
 
 static int compare(const void *x, const void *y)
@@ -95,15 +102,16 @@ static void gemm_run(void *arg, int i)
 	kernel_gemm(c->b->kn, &job, 1);
 }
 
-static void bench_gemm(
-	struct bench *b, void *act_mem, enum weight_format format, const struct gemm_shape *s)
+static void bench_gemm(struct bench *b, void *act_mem, enum weight_format format, uint32_t group,
+	const struct gemm_shape *s)
 {
 	static const uint32_t rows[] = {1, 4, 16, 128, 512};
+	double peak = weight_traits(format)->integer ? b->int8_ops : b->flops;
 	struct gemm_call c = {.b = b};
 
-	weight_layout(&c.w, format, s->n, s->k);
+	weight_layout_groups(&c.w, format, s->n, s->k, group);
 	c.bytes = weight_panels_bytes(&c.w) + weight_scales_bytes(&c.w);
-	c.a = act_view(act_mem, ACT_BF16, MAX_ROWS, s->k);
+	c.a = act_for(act_mem, &c.w, MAX_ROWS);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		char what[64];
 		double t;
@@ -111,8 +119,9 @@ static void bench_gemm(
 		c.m = rows[i];
 		t = median(gemm_run, &c);
 		snprintf(
-			what, sizeof(what), "%s %s m=%u", weight_format_name(format), s->name, c.m);
-		report(b, what, t, (double)c.bytes, 2.0 * c.m * s->n * s->k);
+			what, sizeof(what), "%s%s %s m=%u", weight_format_name(format),
+			group ? " groups" : "", s->name, c.m);
+		report_of(b, what, t, (double)c.bytes, 2.0 * c.m * s->n * s->k, peak);
 		if (t > SLOW_S)
 			break;
 	}
@@ -181,16 +190,20 @@ static enum status bench_tier(
 	TRY(kernel_create(&b.kn, &config, err));
 	TRY_GOTO(out, kernel_reserve(b.kn, &limits, err));
 	b.flops = kernel_probe_bf16_flops(b.kn);
+	b.int8_ops = kernel_probe_int8_ops(b.kn);
 	b.bytes_per_s = kernel_probe_read_bytes_per_s(b.kn, err);
 	if (b.bytes_per_s == 0) {
 		st = err->code;
 		goto out;
 	}
-	printf("%-7s %d threads, limits: %.1f GB/s, %.1f GFLOP/s\n", cpu_isa_name(isa),
-		kernel_threads(b.kn), b.bytes_per_s * 1e-9, b.flops * 1e-9);
+	printf("%-7s %d threads, limits: %.1f GB/s, %.1f GFLOP/s, of integers %.1f\n", cpu_isa_name(isa),
+		kernel_threads(b.kn), b.bytes_per_s * 1e-9, b.flops * 1e-9, b.int8_ops * 1e-9);
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
-		bench_gemm(&b, act_mem, WEIGHT_BF16, &shapes[i]);
-		bench_gemm(&b, act_mem, WEIGHT_F8_BLOCK, &shapes[i]);
+		bench_gemm(&b, act_mem, WEIGHT_BF16, 0, &shapes[i]);
+		bench_gemm(&b, act_mem, WEIGHT_F8_BLOCK, 0, &shapes[i]);
+		bench_gemm(&b, act_mem, WEIGHT_I8, 0, &shapes[i]);
+		bench_gemm(&b, act_mem, WEIGHT_I4, 0, &shapes[i]);
+		bench_gemm(&b, act_mem, WEIGHT_I4, 256, &shapes[i]);
 	}
 	bench_mla(&b, MLA_DECODE, 1, 4095, 1);
 	bench_mla(&b, MLA_DECODE, 8, 4095, 1);

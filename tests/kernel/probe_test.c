@@ -13,13 +13,14 @@ struct peak_case {
 	enum cpu_isa isa;
 	const struct peak_ukernels *uk;
 	double per_round; /* multiply-adds */
+	double per_round_i8;
 };
 
 static const struct peak_case cases[] = {
-	{CPU_ISA_REF, &peak_ukernels_ref, 32},
-	{CPU_ISA_AVX2, &peak_ukernels_avx2, 12 * 8},
-	{CPU_ISA_AVX512, &peak_ukernels_avx512, 16 * 32},
-	{CPU_ISA_AMX, &peak_ukernels_amx, 4 * 16 * 16 * 32},
+	{CPU_ISA_REF, &peak_ukernels_ref, 32, 32},
+	{CPU_ISA_AVX2, &peak_ukernels_avx2, 12 * 8, 12 * 16},
+	{CPU_ISA_AVX512, &peak_ukernels_avx512, 16 * 32, 16 * 64},
+	{CPU_ISA_AMX, &peak_ukernels_amx, 4 * 16 * 16 * 32, 4 * 16 * 16 * 64},
 };
 _Static_assert(sizeof(cases) / sizeof(*cases) == CPU_ISA_COUNT, "a tier has no case");
 
@@ -33,6 +34,9 @@ static void test_multiply_add(void **state)
 		assert_true(c->uk->multiply_add(0) == 0);
 		assert_true(c->uk->multiply_add(1) == c->per_round);
 		assert_true(c->uk->multiply_add(37) == 37 * c->per_round);
+		assert_true(c->uk->multiply_add_i8(0) == 0);
+		assert_true(c->uk->multiply_add_i8(1) == c->per_round_i8);
+		assert_true(c->uk->multiply_add_i8(37) == 37 * c->per_round_i8);
 	}
 }
 
@@ -40,9 +44,12 @@ static void test_multiply_add(void **state)
 static void test_multiply_add_longest(void **state)
 {
 	for (int i = 0; i < CPU_ISA_AMX; i++)
-		if (tier_present(cases[i].isa))
+		if (tier_present(cases[i].isa)) {
 			assert_true(cases[i].uk->multiply_add(PEAK_ROUNDS) ==
 				    PEAK_ROUNDS * cases[i].per_round);
+			assert_true(cases[i].uk->multiply_add_i8(PEAK_ROUNDS) ==
+				    PEAK_ROUNDS * cases[i].per_round_i8);
+		}
 	/* A tile's sums grow by 32 a round. */
 	assert_true(PEAK_ROUNDS * 32.0 <= 0x1p24);
 }
@@ -79,6 +86,8 @@ static void test_probes(void **state)
 			continue;
 		assert_int_equal(kernel_create(&kn, &config, &err), OK);
 		rate = kernel_probe_bf16_flops(kn);
+		assert_true(isfinite(rate) && rate > 0);
+		rate = kernel_probe_int8_ops(kn);
 		assert_true(isfinite(rate) && rate > 0);
 		rate = kernel_probe_read_bytes_per_s(kn, &err);
 		assert_true(isfinite(rate) && rate > 0);

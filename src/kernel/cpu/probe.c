@@ -85,6 +85,7 @@ double kernel_probe_read_bytes_per_s(struct kernel *kn, struct error *err)
 
 struct flops_run {
 	struct kernel *kn;
+	double (*multiply_add)(uint32_t rounds);
 	uint32_t rounds;
 	uint32_t calls;
 	atomic_uint_least64_t multiply_adds;
@@ -96,13 +97,13 @@ static void flops_thread(void *arg, int thread, int n_threads)
 	double n = 0;
 
 	for (uint32_t i = 0; i < r->calls; i++)
-		n += r->kn->peak->multiply_add(r->rounds);
+		n += r->multiply_add(r->rounds);
 	atomic_fetch_add_explicit(&r->multiply_adds, (uint64_t)n, memory_order_relaxed);
 }
 
-double kernel_probe_bf16_flops(struct kernel *kn)
+static double probe_flops(struct kernel *kn, double (*multiply_add)(uint32_t rounds))
 {
-	struct flops_run r = {.kn = kn, .rounds = 16, .calls = 1};
+	struct flops_run r = {.kn = kn, .multiply_add = multiply_add, .rounds = 16, .calls = 1};
 	double best = 0;
 
 	for (int pass = 0; pass < PASSES;) {
@@ -123,4 +124,14 @@ double kernel_probe_bf16_flops(struct kernel *kn)
 			r.calls *= 2;
 	}
 	return best;
+}
+
+double kernel_probe_bf16_flops(struct kernel *kn)
+{
+	return probe_flops(kn, kn->peak->multiply_add);
+}
+
+double kernel_probe_int8_ops(struct kernel *kn)
+{
+	return probe_flops(kn, kn->peak->multiply_add_i8);
 }
