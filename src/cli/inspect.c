@@ -16,6 +16,7 @@
 #include "kernel/probe.h"
 #include "kv/kv.h"
 #include "text/tokenizer.h"
+#include "weights/description.h"
 #include "weights/safetensors.h"
 #include "weights/weights.h"
 
@@ -100,10 +101,10 @@ static double elements(const struct st_tensor *t)
 }
 
 /* Adds one tensor's parameters to where they belong. */
-static void count_tensor(struct facts *f, const struct st_tensor *t)
+static void count_tensor(struct facts *f, const struct st_tensor *t, const struct description *d)
 {
 	const struct model_config *c = &f->config;
-	double n = elements(t);
+	double n = elements(t) * description_rows_per_byte(d, t->name);
 	char mtp[64];
 
 	f->n_tensors++;
@@ -129,13 +130,18 @@ static void count_tensor(struct facts *f, const struct st_tensor *t)
 
 static enum status read_tensors(struct facts *f, const char *dir, struct error *err)
 {
+	struct description *d;
 	struct safetensors *set;
+	enum status st;
 
-	TRY(safetensors_open_dir(&set, dir, err));
+	TRY(description_open(&d, dir, err));
+	TRY_GOTO(out, safetensors_open_dir(&set, dir, err));
 	for (size_t i = 0; i < safetensors_count(set); i++)
-		count_tensor(f, safetensors_at(set, i));
+		count_tensor(f, safetensors_at(set, i), d);
 	safetensors_close(set);
-	return OK;
+out:
+	description_close(d);
+	return st;
 }
 
 /* One sequence of the context that run and complete choose by themselves. */

@@ -121,6 +121,14 @@ const char *description_scheme(const struct description *d, const char *tensor)
 	return json_string_value(json_object_get(d->root, tensor));
 }
 
+uint32_t description_rows_per_byte(const struct description *d, const char *tensor)
+{
+	const char *name = d ? description_scheme(d, tensor) : NULL;
+	const struct weight_scheme *scheme = name ? weight_scheme_named(name, d->group > 0) : NULL;
+
+	return scheme ? scheme->rows_per_byte : 1;
+}
+
 uint32_t description_group(const struct description *d)
 {
 	return d->group;

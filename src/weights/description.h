@@ -25,6 +25,8 @@ void description_close(struct description *d);
 const char *description_path(const struct description *d);
 /* A tensor's scheme; NULL when there is no entry. */
 const char *description_scheme(const struct description *d, const char *tensor);
+/* Rows of a matrix in a byte of its tensor: 2 for int4, else 1. d may be NULL. */
+uint32_t description_rows_per_byte(const struct description *d, const char *tensor);
 /* K of a second scale of 4-bit weights; 0: none. */
 uint32_t description_group(const struct description *d);
 /* Version of the format; NULL in the files of old tools, which stored an int4 in each byte. */

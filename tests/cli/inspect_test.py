@@ -54,6 +54,10 @@ class Inspect(Case):
         self.assertEqual((v["parameters"], v["mtp_parameters"]), (main_model, mtp))
         # The same model in FP8: scales are no parameters.
         self.assertEqual((fp8["parameters"], fp8["mtp_parameters"]), (main_model, mtp))
+        # W4A8 keeps two values in a byte of its experts.
+        w8a8, w4a8 = (self.json("--no-probe", os.path.join(GOLDEN, name)) for name in ("v31-w8a8", "v31-w4a8"))
+        self.assertEqual(w8a8["parameters"], w4a8["parameters"])
+        self.assertLess(w4a8["token_bytes"], w8a8["token_bytes"])
         self.assertLess(v["active_parameters"], v["parameters"])
         self.assertLess(fp8["token_bytes"], v["token_bytes"])
         self.assertEqual(v["cache_token_bytes"], 3 * 2 * (128 + 32))
