@@ -39,6 +39,7 @@ class Flags(Case):
                             ([serving.DEMO, "--uds", "/x", "--host", "::1"], "--uds"),
                             ([serving.DEMO, "--ssl-keyfile", "x"], "--ssl-certfile"),
                             ([serving.DEMO, "--ssl-certfile", "/nowhere"], "/nowhere"),
+                            ([serving.DEMO, "--quantization", "ascend"], "has no quant_model_description*.json"),
                             ([serving.DEMO, "--chat-template", "/nowhere"], "/nowhere"),
                             ([serving.DEMO, "--generation-config", "/nowhere"], "/nowhere")):
             self.fails(says, *words, code=1)
