@@ -4,6 +4,7 @@
  * To add one: a row in the table, with the tensors beside a matrix, and a function that packs a panel of
  * it. Finding, checking and reading those tensors, sharding and sizes follow from the row.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "weights/weights_int.h"
@@ -147,4 +148,18 @@ const struct weight_scheme *weight_scheme_named(const char *name, bool grouped)
 			any = any ? any : &schemes[i];
 		}
 	return any;
+}
+
+const char *weight_schemes_text(char *out, size_t bytes)
+{
+	size_t at = (size_t)snprintf(out, bytes, "FLOAT");
+	const char *last = "";
+
+	/* Rows of one name follow each other. */
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes) && at < bytes; i++)
+		if (schemes[i].described && strcmp(schemes[i].name, last) != 0) {
+			last = schemes[i].name;
+			at += (size_t)snprintf(out + at, bytes - at, ", %s", last);
+		}
+	return out;
 }

@@ -75,6 +75,7 @@ static enum status find_described(const struct scope *s, const char *full, const
 {
 	const struct description *d = s->l->description;
 	const char *name = description_scheme(d, full);
+	char known[80];
 
 	*scheme = NULL;
 	/* A float MTP layer may have no entries; where only floats may be, nothing else is at stake. */
@@ -85,8 +86,8 @@ static enum status find_described(const struct scope *s, const char *full, const
 		return OK;
 	*scheme = weight_scheme_named(name, description_group(d) > 0);
 	if (!*scheme)
-		return error_set(s->err, E_UNSUPPORTED, "%.48s: tensor %.60s has the scheme %.24s, expected "
-			WEIGHT_SCHEMES_TEXT, description_path(d), full, name);
+		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %.24s, expected %s",
+			description_path(d), full, name, weight_schemes_text(known, sizeof(known)));
 	if (src->role == SOURCE_PLAIN || src->role == SOURCE_FLOAT)
 		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %.24s, expected FLOAT",
 			description_path(d), full, name);

@@ -79,8 +79,8 @@ struct weight_scheme {
 const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype);
 /* The row for a described scheme; NULL when there is none. */
 const struct weight_scheme *weight_scheme_named(const char *name, bool grouped);
-/* Names of all described schemes, for messages. */
-#define WEIGHT_SCHEMES_TEXT "FLOAT, W8A8, W8A8_DYNAMIC and W4A8_DYNAMIC"
+/* Names of all described schemes, for messages: "FLOAT, W8A8, ...". */
+const char *weight_schemes_text(char *out, size_t bytes);
 
 enum item_kind { ITEM_MATRIX, ITEM_VECTOR, ITEM_TABLE };
 

@@ -40,6 +40,13 @@ class Bench(Case):
         self.assertLess(fp8, 0.7 * bf16)
         self.assertGreater(fp8, 0.4 * bf16)
 
+    def test_integers_read_less(self):
+        bf16, w8a8, w4a8 = (self.json("--prompt", "4", "--format", name)["rows"][-1]["bytes"]
+                            for name in ("bf16", "w8a8", "w4a8"))
+        self.assertLess(w8a8, 0.7 * bf16)  # head and kv_b_proj stay BF16
+        self.assertGreater(w8a8, 0.45 * bf16)
+        self.assertLess(w4a8, 0.9 * w8a8)  # so do shared experts and attention as W8A8
+
     def test_table(self):
         text = self.ok(*SMALL, "--prompt", "4", "--isa", "ref", "--threads", "1")
         self.assertIn("1 threads, ref", text)
