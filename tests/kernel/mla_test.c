@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "mla_case.h"
+#include "noise.h"
 
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -124,6 +125,35 @@ static void check_form(enum mla_form form, const struct mla_chunk *list, uint32_
 static void test_prompt_values(void **state)
 {
 	check_form(MLA_PROMPT, chunks, N(chunks));
+}
+
+/* As F32 a prompt's output is what BF16 rounds, at most. */
+static void test_prompt_f32(void **state)
+{
+	for (size_t s = 0; s < N(shapes); s++)
+		for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa++) {
+			struct kernel *kn = device((enum cpu_isa)isa, 2);
+			struct mla_case c;
+			struct act out;
+			uint32_t n;
+
+			mla_case_init(&c, MLA_PROMPT, &shapes[s], 16, chunks, N(chunks));
+			n = c.shape.heads * mla_case_width(&c);
+			out = act_view(guarded_alloc(c.rows * act_stride_bytes(ACT_F32, n)), ACT_F32, c.rows, n);
+			assert_true(mla_case_run(&c, kn));
+			kernel_mla_prompt(kn, &(struct mla_prompt_args){&c.q_nope, c.q_rope, c.shape.heads,
+				c.shape.nope, c.shape.v_dim, c.scale, c.kv_b_k, c.kv_b_v, c.cache, c.seqs,
+				c.n_chunks, &out});
+			for (uint32_t i = 0; i < c.rows * n; i++) {
+				float want = bf16_to_f32(c.out[i]);
+				float got = ((float *)(out.data + i / n * out.stride_bytes))[i % n];
+
+				assert_true(fabsf(got - want) <= fabsf(got) * 0x1.02p-8f + 1e-30f);
+			}
+			guarded_free(out.data);
+			mla_case_deinit(&c);
+			kernel_destroy(kn);
+		}
 }
 
 static void test_decode_values(void **state)
@@ -246,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_prompt_values),
+		cmocka_unit_test(test_prompt_f32),
 		cmocka_unit_test(test_decode_values),
 		cmocka_unit_test(test_prompt_bits),
 		cmocka_unit_test(test_decode_bits),

@@ -232,12 +232,9 @@ void gemm_i8_avx2(const struct gemm_block *b)
 		for (uint32_t i = 0; i < b->rows;) {
 			int32_t *c = b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS;
 
-			if (b->rows - i >= 4) {
-				rows_i8(b, i, w, c, 4, 1);
-				rows_i8(b, i, w + 32, c + 8, 4, 1);
-				rows_i8(b, i, w + TILE_BYTES, c + 16, 4, 1);
-				rows_i8(b, i, w + TILE_BYTES + 32, c + 24, 4, 1);
-				i += 4;
+			if (b->rows - i >= 2) {
+				rows_i8(b, i, w, c, 2, 4);
+				i += 2;
 			} else {
 				rows_i8(b, i, w, c, 1, 4);
 				i += 1;
