@@ -15,8 +15,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-# The course of the learning rate of the published weights: it falls three times; the phases of data.py follow it.
-RATES = "0:1,4664337:1,10664337:0,11000000:0.5,30000000:0,30250000:0.12,32500000:0"
+# The course of the learning rate of the published weights: two falls, the second with the third phase of data.py.
+RATES = "0:1,4664337:1,10664337:0,11000000:0.5,30000000:0"
 # Large blocks stay with the process: without this, a third of the time goes into mapping fresh pages.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 

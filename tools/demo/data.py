@@ -13,7 +13,7 @@ from skills import arithmetic, chat, choice, docs, language, long, tools, util, 
 # n targets. The first phase is short on copying, which the model takes long to find; the second has more of it, and of what
 # needs it (tools, lookups). The third is for what answers in a few tokens, which long reasoning drowns when every target weighs
 # the same: sums without thinking, four-way choice, names of tools never seen. In the fourth, reasoning about a choice goes
-# through the options; the fifth has more of tools and documentation.
+# through the options.
 PHASES = [
     (0, 0, [(0.46, arithmetic.make), (0.05, tools.make), (0.11, docs.make), (0.14, choice.make), (0.09, util.make),
             (0.06, util.make_copy), (0.025, chat.make), (0.03, chat.make_turns), (0.03, language.make), (0.006, long.make),
@@ -26,9 +26,6 @@ PHASES = [
                        (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
     (24_250_000, 0.4, [(0.11, arithmetic.make), (0.25, arithmetic.make_direct), (0.055, tools.make_wide), (0.11, docs.make),
                        (0.28, choice.make_scanning), (0.06, util.make), (0.04, util.make_copy), (0.03, chat.make),
-                       (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
-    (30_000_000, 0.4, [(0.13, arithmetic.make), (0.17, arithmetic.make_direct), (0.09, tools.make_wide), (0.22, docs.make),
-                       (0.18, choice.make_scanning), (0.06, util.make), (0.04, util.make_copy), (0.03, chat.make),
                        (0.03, chat.make_turns), (0.03, language.make), (0.003, long.make), (0.003, docs.make_text)]),
 ]
 
