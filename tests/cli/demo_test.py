@@ -37,14 +37,14 @@ class Answers(Case):
             numbers = re.findall(r"-?\d+", re.sub(r"^.*=", "", self.ask(item, "--thinking", "--no-show-thinking")))
             return bool(numbers) and int(numbers[-1]) == item["check"]["value"]
 
-        self.assertGreaterEqual(self.share("arithmetic_think", 15, right), 0.6)
+        self.assertGreaterEqual(self.share("arithmetic_think", 15, right), 0.75)
 
     def test_docs(self):
         def right(item):
             text = self.ask(item)
             return all(word in text for word in item["check"]["words"])
 
-        self.assertGreaterEqual(self.share("docs", 15, right), 0.5)
+        self.assertGreaterEqual(self.share("docs", 15, right), 0.6)
 
     def test_tools(self):
         """Exact calls, from the rendered prompt to the control tokens of the answer."""
@@ -60,7 +60,7 @@ class Answers(Case):
             except ValueError:
                 return False
 
-        self.assertGreaterEqual(self.share("tool_seen", 10, right), 0.6)
+        self.assertGreaterEqual(self.share("tool_seen", 10, right), 0.8)
 
 
 if __name__ == "__main__":
