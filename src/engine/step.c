@@ -57,6 +57,23 @@ static int32_t follow(struct engine_job *job, int32_t id)
 	return id;
 }
 
+/* No token can be chosen: the request's own rules are to blame only where the model gave a number. */
+static void no_token(struct engine_job *job, const float *raw, uint32_t n_ids)
+{
+	const struct logits_rules *r = &job->r.rules;
+	uint32_t n = engine_job_tokens(job), finite = 0;
+
+	while (finite < n_ids && !isfinite(raw[finite]))
+		finite++;
+	if (finite < n_ids && (job->constrained || r->allowed || r->n_bad)) {
+		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
+		return;
+	}
+	error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",
+		job->r.n_prompt + n);
+	log_error("engine", "%s", job->error.msg);
+}
+
 static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, struct engine_job *job)
 {
 	struct sched_seq_info info = sched_seq_get(c->e->sched, c->slices[i].slot);
@@ -78,6 +95,8 @@ static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, 
 		id = follow(job, id);
 	if (id >= 0 && job->own)
 		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, c->vocab, id);
+	if (id < 0)
+		no_token(job, raw, n);
 	return id;
 }
 
@@ -104,19 +123,6 @@ static bool is_stop(const struct engine_job *job, int32_t id)
 	return false;
 }
 
-/* The request's own rules, or the weights. */
-static void no_token(struct engine_job *job)
-{
-	const struct logits_rules *r = &job->r.rules;
-	uint32_t n = engine_job_tokens(job);
-
-	if (job->constrained || r->allowed || r->n_bad)
-		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
-	else
-		error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",
-			job->r.n_prompt + n);
-}
-
 /* Every sequence's result, for the scheduler. */
 static void fill_results(struct choice *c)
 {
@@ -133,7 +139,6 @@ static void fill_results(struct choice *c)
 		e->results[i].stop = is_stop(job, e->chosen[i]);
 		if (e->chosen[i] >= 0)
 			continue;
-		no_token(job);
 		e->chosen[i] = 0;
 		e->results[i].stop = true;
 	}

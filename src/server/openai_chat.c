@@ -299,8 +299,6 @@ static enum status parse_tools(struct answer *a, struct refusal *no)
 	bool calls;
 
 	TRY(openai_tools_parse(&a->tools, a->body, no));
-	if (!a->tools.list)
-		return OK;
 	calls = a->tools.choice != TOOLS_NONE;
 	if (calls && !chat_format_has_calls(&s->format))
 		return refuse(no, "tools", "tools: the model's tokenizer has no tokens for tool calls");
@@ -308,9 +306,11 @@ static enum status parse_tools(struct answer *a, struct refusal *no)
 		!chat_template_shows_tools(s->o->chat))
 		return refuse(no, "tools", "tools: the model's chat template does not show them to the model: start "
 			"the server with another --chat-template");
+	/* Also without tools: messages that hold calls lead the model to more of them. */
 	if (!calls && chat_format_has_calls(&s->format)) {
 		openai_sampling_forbid(&a->p, s, s->format.calls_begin);
 		openai_sampling_forbid(&a->p, s, s->format.call_begin);
+		openai_sampling_forbid(&a->p, s, s->format.sep);
 	}
 	return force_tools(a, no);
 }

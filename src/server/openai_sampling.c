@@ -22,7 +22,7 @@
 #define MAX_BIAS 1024
 #define MAX_BAD_WORDS 128
 #define MAX_BAD_BYTES 4096
-#define MAX_FORBIDDEN 2
+#define MAX_FORBIDDEN 3
 #define GREEDY_BELOW 1e-5
 #define COLDEST 0.01 /* colder sampling overflows; vLLM raises it too */
 

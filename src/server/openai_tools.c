@@ -10,6 +10,34 @@ static const char *tool_name(const json_t *tool)
 	return json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
 }
 
+/* Names go into the prompt and into grammars as they are. */
+static bool is_name(const char *s)
+{
+	size_t n = strlen(s);
+
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned char)s[i] < ' ' || s[i] == 0x7F)
+			return false;
+	}
+	return n && s[0] != ' ' && s[n - 1] != ' ';
+}
+
+static enum status check_twins(const json_t *list, struct refusal *no)
+{
+	json_t *seen = json_object();
+	enum status st = OK;
+
+	for (size_t i = 0; i < json_array_size(list) && st == OK; i++) {
+		const char *name = tool_name(json_array_get(list, i));
+
+		if (json_object_get(seen, name))
+			st = refuse(no, "tools", "tools[%zu].function.name: another tool has the name %.80s", i, name);
+		json_object_set_new(seen, name, json_true());
+	}
+	json_decref(seen);
+	return st;
+}
+
 static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 {
 	const json_t *type = field_get(tool, "type"), *function = field_get(tool, "function");
@@ -21,8 +49,14 @@ static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 		return refuse(no, "tools", "tools[%zu].type: only function is supported", i);
 	if (!tool_name(tool) || !*tool_name(tool))
 		return refuse_shape(no, "tools", "tools[%zu].function.name: expected a string", i);
+	if (!is_name(tool_name(tool)))
+		return refuse(no, "tools", "tools[%zu].function.name: expected a name without control characters "
+			"and without space around it", i);
 	if (parameters && !json_is_object(parameters))
 		return refuse_shape(no, "tools", "tools[%zu].function.parameters: expected an object", i);
+	type = field_get(parameters, "type");
+	if (type && !(json_is_string(type) && strcmp(json_string_value(type), "object") == 0))
+		return refuse(no, "tools", "tools[%zu].function.parameters.type: expected object", i);
 	return OK;
 }
 
@@ -74,6 +108,7 @@ enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struc
 			OPENAI_MAX_TOOLS);
 	for (size_t i = 0; i < json_array_size(t->list); i++)
 		TRY(check_tool(json_array_get(t->list, i), i, no));
+	TRY(check_twins(t->list, no));
 	if (!t->list && choice && !(json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0))
 		return refuse(no, "tool_choice", "When using `tool_choice`, `tools` must be set.");
 	t->choice = t->list ? TOOLS_AUTO : TOOLS_NONE;

@@ -325,7 +325,7 @@ static enum mark mark_of(const struct chat_parse *p, int32_t id)
 		if (id == f->think_end)
 			return MARK_THINK_END;
 	}
-	if (!p->options.calls)
+	if (!p->options.calls && !p->options.reasoning)
 		return MARK_NONE;
 	return id == f->calls_begin ? MARK_CALLS_BEGIN :
 	       id == f->calls_end   ? MARK_CALLS_END :
@@ -432,6 +432,10 @@ void chat_parse_push(struct chat_parse *p, int32_t id)
 {
 	enum mark m = mark_of(p, id);
 
+	if (m >= MARK_CALLS_BEGIN && !p->options.calls) {
+		flush(p);
+		return;
+	}
 	if (p->state == CHAT_IN_ARGUMENTS && m != MARK_CALL_END && m != MARK_CALLS_END &&
 		m != MARK_CALL_BEGIN)
 		m = MARK_NONE;
@@ -453,7 +457,7 @@ void chat_parse_end(struct chat_parse *p, bool stopped)
 {
 	flush(p);
 	p->reasoning_cut = p->state == CHAT_IN_REASONING;
-	if (p->state == CHAT_IN_NAME)
+	if (p->state == CHAT_IN_NAME && stopped)
 		spill_name(p);
 	else if (p->state == CHAT_IN_ARGUMENTS)
 		end_call(p, false, stopped);

@@ -17,7 +17,7 @@
  * - a call may begin without the marker that opens a list of calls;
  * - the end of the list or the next call ends the arguments;
  * - a name that its separator does not follow is content, unless the call ends right there: then it
- *   has no arguments;
+ *   has no arguments; a name that the end of the room cuts is dropped;
  * - white space before the first call is content, between and after calls it is dropped; other text
  *   there is content;
  * - a marker that means nothing where it stands is dropped.
@@ -91,7 +91,7 @@ struct chat_event {
 struct chat_parse_options {
 	bool reasoning; /* tell it from content; otherwise think markers are text */
 	bool thinking;	/* the answer begins with it */
-	bool calls;	/* tell calls from content; otherwise their markers are text */
+	bool calls;	/* tell calls from content; otherwise their markers are dropped, or text where reasoning is */
 	bool skip_special; /* leave out other special tokens */
 };
 

@@ -282,8 +282,15 @@ static enum status load_values(
 		return safetensors_read(
 			ld->files, it->src, *it->table + u->first, u->first * elem, u->count * elem, err);
 	TRY(safetensors_read(ld->files, it->src, b->data, u->first * elem, u->count * elem, err));
-	for (uint64_t i = 0; i < u->count; i++)
-		(*it->vector)[u->first + i] = dtype_to_f32(it->src->dtype, b->data, i);
+	for (uint64_t i = 0; i < u->count; i++) {
+		float x = dtype_to_f32(it->src->dtype, b->data, i);
+
+		if (!isfinite(x))
+			return error_set(err, E_FORMAT, "%s: tensor %.60s: value %llu is %g, expected a finite number",
+				safetensors_path(ld->files, it->src), it->src->name,
+				(unsigned long long)(u->first + i), (double)x);
+		(*it->vector)[u->first + i] = x;
+	}
 	return OK;
 }
 

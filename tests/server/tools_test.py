@@ -244,12 +244,34 @@ class Together(Case):
                 self.assertEqual(events[-1]["usage"], usage)
 
     def test_without_tools(self):
-        """Markers of calls that nobody asked for are text: clients that write the prompt themselves read them."""
+        """Markers of calls that nobody asked for are never shown."""
         with scripted({"answer": calls(("get_time", "{}"))}) as s:
-            want = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_time<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            want = "get_time{}"
             for body in ({}, {"tools": TOOLS, "tool_choice": "none"}):
                 message = s.chat(**body).json["choices"][0]["message"]
                 self.assertEqual((message["content"], message.get("tool_calls")), (want, None))
+
+    def test_refused_tools(self):
+        with scripted(say("x")) as s:
+            self.refused(s.chat(tools=[tool("a"), tool("b"), tool("a")]), 400, "another tool has the name a", "tools")
+            for name in (" ", " a", "a ", "a\n", "\t"):
+                self.refused(s.chat(tools=[tool(name)]), 400, "expected a name", "tools")
+            array = {"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}
+            self.refused(s.chat(tools=[array]), 400, "expected object", "tools")
+
+    def test_calls_in_messages(self):
+        """Calls in the messages lead the model to more; without tools no marker is chosen or shown."""
+        calls_before = [{"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]
+        with real() as s:
+            for seed in range(4):
+                answer = s.chat(messages=[
+                    {"role": "user", "content": "What is the weather in Paris?"},
+                    {"role": "assistant", "content": None, "tool_calls": calls_before},
+                    {"role": "tool", "tool_call_id": "c", "content": "sun"},
+                    {"role": "user", "content": "What is the weather in Rome?"}], seed=seed, max_tokens=40)
+                self.assertEqual(answer.status, 200)
+                for marker in MARKERS:
+                    self.assertNotIn(marker, answer.json["choices"][0]["message"]["content"])
 
 
 class Prompts(Case):

@@ -425,6 +425,19 @@ static void test_wide_scale(void **state)
 	refused(E_FORMAT, "o_proj.deq_scale: scale 3 is nan");
 }
 
+static int bad_norm(struct case_tensor *t, const void *arg)
+{
+	if (strcmp(t->name, "model.norm.weight") == 0)
+		memset(t->data, 0xFF, 2);
+	return 1;
+}
+
+static void test_norm_not_finite(void **state)
+{
+	case_copy("v31-w8a8", bad_norm, NULL, NULL);
+	refused(E_FORMAT, "model.norm.weight: value 0 is ");
+}
+
 /* Groups cannot be divided among more ranks than there are. */
 static void test_group_ranks(void **state)
 {
@@ -455,6 +468,7 @@ int main(void)
 		CASE(test_entry_refusals),
 		CASE(test_tensor_refusals),
 		CASE(test_wide_scale),
+		CASE(test_norm_not_finite),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,9 @@
  */
 #include "kernel/cpu/row.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "kernel/cpu/device.h"
 
 struct embed_job {
@@ -51,13 +54,13 @@ struct quant_row {
 	float offset;
 };
 
-/* max: of |x| over the whole row; only read without a scale of the act. */
+/* max: of |x| over the whole row, 0 where it is not known yet; NaN and infinity make the row's scale one of them. */
 static struct quant_row quant_begin(
 	const struct row_ukernels *uk, const struct act *act, size_t row, float max)
 {
 	struct quant_row q = {uk, act->data + row * act->stride_bytes, act->input_scale, act->input_offset};
 
-	*act_row_scale(act, row) = q.scale > 0 ? 1 : max / 127.0f;
+	*act_row_scale(act, row) = !(q.scale > 0) ? max / 127.0f : isfinite(max) ? 1 : NAN;
 	if (!(q.scale > 0)) {
 		q.scale = max / 127.0f > 0 ? max / 127.0f : 1;
 		q.offset = 0;
@@ -107,6 +110,8 @@ static void norm_pieces(const struct norm_row *row, size_t i)
 
 		n = a->n - at < ROW_CHUNK ? a->n - at : ROW_CHUNK;
 		y = twice && row->f32 ? row->f32 + at : norm_piece(row, chunk, at, n);
+		if (quant && !twice)
+			max = row->uk->max_abs(y, max, n);
 		if (quant)
 			quant_values(&q, y, at, n);
 		else if (act && act->kind == ACT_F32)
@@ -114,6 +119,8 @@ static void norm_pieces(const struct norm_row *row, size_t i)
 		else if (act)
 			row->uk->to_bf16((uint16_t *)(act->data + i * act->stride_bytes) + at, y, n);
 	}
+	if (quant && !isfinite(max))
+		*act_row_scale(act, i) = NAN;
 }
 
 static void rmsnorm_row(const struct rmsnorm_job *job, size_t i)
@@ -196,7 +203,7 @@ static void act_thread(void *arg, int thread, int n_threads)
 		} else if (j->out->kind == ACT_BF16) {
 			uk->to_bf16((uint16_t *)out, x, j->out->k);
 		} else {
-			float max = j->out->input_scale > 0 ? 0 : uk->max_abs(x, 0, j->out->k);
+			float max = uk->max_abs(x, 0, j->out->k);
 			struct quant_row q = quant_begin(uk, j->out, i, max);
 
 			quant_values(&q, x, 0, j->out->k);

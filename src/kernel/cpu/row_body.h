@@ -102,7 +102,7 @@ static void ROW_NAME(silu_mul_f32)(
 		out[i] = gate[i] / (1.0f + row_exp(-gate[i])) * up[i];
 }
 
-/* Bits of positive floats are in the order of their values, so that vectors of integers do. */
+/* Bits of positive floats are in the order of their values, so that vectors of integers do; NaN is the largest. */
 static float ROW_NAME(max_abs)(const float *restrict x, float start, size_t n)
 {
 	int32_t max;
@@ -114,7 +114,6 @@ static float ROW_NAME(max_abs)(const float *restrict x, float start, size_t n)
 
 		memcpy(&u, x + i, sizeof(u));
 		u &= 0x7FFFFFFF;
-		u = u > 0x7F800000 ? 0 : u;
 		max = u > max ? u : max;
 	}
 	memcpy(&out, &max, sizeof(out));
