@@ -186,9 +186,10 @@ static enum status parse_guided(struct wish *w, const json_t *body, struct refus
 static void put_key(struct buf *key, const struct wish *w)
 {
 	char *text = NULL;
+	const char *space = w->kind == SCHEMA && w->options.whitespace ? w->options.whitespace : "";
 
-	buf_printf(key, "%d %d %d %s\n", w->kind, w->options.compact, w->options.closed,
-		w->options.whitespace ? w->options.whitespace : "");
+	/* The length keeps what a client wrote as white space apart from the grammar behind it. */
+	buf_printf(key, "%d %d %d %zu %s\n", w->kind, w->options.compact, w->options.closed, strlen(space), space);
 	if (json_is_string(w->value)) {
 		buf_append(key, json_string_value(w->value), json_string_length(w->value));
 		return;

@@ -129,7 +129,7 @@ struct g_node *g_repeat(struct grammar_ir *ir, struct g_node *a, uint32_t min, u
 {
 	struct g_node *n;
 
-	if (max == 0)
+	if (max == 0 || a->kind == G_EMPTY)
 		return g_empty(ir);
 	n = pair(ir, G_REPEAT, a, NULL);
 	if (n != &nothing) {

@@ -222,10 +222,10 @@ static uint32_t build_repeat(struct builder *b, const struct g_node *n, uint32_t
 	} else {
 		uint32_t end = next;
 
-		for (uint32_t i = n->n; i < n->max && !b->ir->over && !b->ir->late; i++)
+		for (uint32_t i = n->n; i < n->max && !b->ir->over && !grammar_ir_late(b->ir); i++)
 			next = add(b, NFA_SPLIT, build(b, n->a, next), end);
 	}
-	for (uint32_t i = 0; i < n->n && !b->ir->over && !b->ir->late; i++)
+	for (uint32_t i = 0; i < n->n && !b->ir->over && !grammar_ir_late(b->ir); i++)
 		next = build(b, n->a, next);
 	return next;
 }

@@ -12,6 +12,8 @@
 #include "text/grammar_schema_int.h"
 
 #define MAX_STEPS 64 /* references and joins before a schema has neither */
+#define MAX_JOINED 64    /* schemas of one allOf */
+#define MAX_PAIRS 16384u /* of values that are compared with one another */
 
 bool schema_is_annotation(const char *key)
 {
@@ -92,7 +94,7 @@ static bool has(const json_t *list, const json_t *v)
 }
 
 /* Values of both lists; of types also what one names as number and the other as integer. */
-static json_t *intersect(const json_t *a, const json_t *b)
+static json_t *intersect(const json_t *a, const json_t *b, bool types)
 {
 	json_t *out = json_array(), *x = json_is_array(a) ? json_incref((json_t *)a) : json_pack("[O]", a);
 	json_t *y = json_is_array(b) ? json_incref((json_t *)b) : json_pack("[O]", b);
@@ -102,13 +104,22 @@ static json_t *intersect(const json_t *a, const json_t *b)
 		if (has(y, json_array_get(x, i)))
 			json_array_append(out, json_array_get(x, i));
 	}
-	if (!has(out, integer) && ((has(x, number) && has(y, integer)) || (has(x, integer) && has(y, number))))
+	if (types && !has(out, integer) && ((has(x, number) && has(y, integer)) || (has(x, integer) && has(y, number))))
 		json_array_append(out, integer);
 	json_decref(number);
 	json_decref(integer);
 	json_decref(x);
 	json_decref(y);
 	return out;
+}
+
+/* Lists are compared value by value: their product is bounded, as time is. */
+static enum status check_pairs(struct schema *s, const char *key, const json_t *x, const json_t *y)
+{
+	if (json_array_size(x) * json_array_size(y) > MAX_PAIRS)
+		return error_set(s->err, E_LIMIT, "%.40s: lists of %zu and %zu values are too long to be joined", key,
+			json_array_size(x), json_array_size(y));
+	return OK;
 }
 
 static json_t *united(const json_t *a, const json_t *b)
@@ -173,8 +184,9 @@ static enum status join_key(struct schema *s, json_t *out, const char *key, json
 
 	if (schema_is_annotation(key) || json_equal(x, y))
 		return OK;
+	TRY(check_pairs(s, key, x, y));
 	if (one_of(key, "type enum"))
-		json_object_set_new(out, key, intersect(x, y));
+		json_object_set_new(out, key, intersect(x, y, strcmp(key, "type") == 0));
 	else if (strcmp(key, "required") == 0)
 		json_object_set_new(out, key, united(x, y));
 	else if (strcmp(key, "properties") == 0 && json_is_object(x) && json_is_object(y))
@@ -248,6 +260,8 @@ static enum status join_all(struct schema *s, const json_t **out, const json_t *
 
 	if (!json_is_array(list) || json_array_size(list) == 0)
 		return error_set(s->err, E_INVAL, "allOf: expected a list of schemas");
+	if (json_array_size(list) > MAX_JOINED)
+		return error_set(s->err, E_LIMIT, "allOf: %zu schemas, at most %d are joined", json_array_size(list), MAX_JOINED);
 	*out = without(s, in, "allOf", &rest);
 	for (size_t i = 0; i < json_array_size(list); i++)
 		TRY(schema_merge(s, out, *out, json_array_get(list, i)));
@@ -308,7 +322,9 @@ static json_t *values_of(const json_t *v)
 
 static bool values_apart(const json_t *a, const json_t *b)
 {
-	json_t *x = values_of(a), *y = values_of(b), *common = x && y ? intersect(x, y) : NULL;
+	json_t *x = values_of(a), *y = values_of(b);
+	bool few = x && y && json_array_size(x) * json_array_size(y) <= MAX_PAIRS;
+	json_t *common = few ? intersect(x, y, false) : NULL;
 	bool apart = common && json_array_size(common) == 0;
 
 	for (size_t i = 0; apart && i < json_array_size(x); i++) { /* 1 and 1.0 are one value: numbers are never apart */

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "text/grammar_schema_int.h"
 
+#define MAX_REQUIRED 1024 /* names that one object must have */
+
 struct member {
 	const char *name;
 	size_t len;
@@ -208,6 +210,9 @@ static enum status read_required(struct object *o, const json_t *schema)
 
 	if (list && !json_is_array(list))
 		return error_set(o->s->err, E_INVAL, "required: found %s, expected a list of names", json_type_name(list));
+	if (json_array_size(list) > MAX_REQUIRED)
+		return error_set(o->s->err, E_LIMIT, "required: %zu names, at most %d are supported", json_array_size(list),
+			MAX_REQUIRED);
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const char *name = json_string_value(json_array_get(list, i));
 
