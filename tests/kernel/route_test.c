@@ -64,7 +64,7 @@ static double route_naive(const struct route_case *c, const float *logits, const
 		score[i] /= sum;
 	for (uint32_t g = 0; g < c->groups; g++) {
 		for (uint32_t i = 0; i < per; i++)
-			list[i].value = score[g * per + i] + (c->bias ? bias[g * per + i] : 0);
+			list[i] = (struct scored){score[g * per + i] + (c->bias ? bias[g * per + i] : 0), (int)i};
 		qsort(list, per, sizeof(*list), by_value);
 		groups[g].index = (int)g;
 		groups[g].value = list[0].value;

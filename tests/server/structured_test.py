@@ -175,6 +175,28 @@ class Refused(Case):
                              {"guided_json_object": False}, {"guided_decoding_backend": "xgrammar"}):
                     self.assertEqual(s.post(path, **prompt, **more).status, 200, more)
 
+    def test_costly(self):
+        """What would take seconds or gigabytes to compile is refused at once, and the server goes on."""
+        names = [f"k{i}" for i in range(20000)]
+        schemas = [({"oneOf": [{"enum": list(range(20000))}, {"enum": list(range(20000, 38000))}]}, "oneOf"),
+                   ({"type": "object", "required": names}, "at most 1024"),
+                   ({"allOf": [{"required": [name]} for name in names[:5000]]}, "at most 64"),
+                   ({"oneOf": [{"const": i} for i in range(12000)]}, ""),
+                   ({"allOf": [{"enum": list(range(200))}, {"enum": list(range(100, 300))}]}, "too long to be joined"),
+                   ({"allOf": [{"enum": ["number"]}, {"enum": ["integer"]}]}, "nothing can satisfy")]
+        with scripted(say("yes")) as s:
+            for schema, says in schemas:
+                with self.subTest(schema=str(schema)[:60]):
+                    self.refused(s.post("/v1/completions", prompt="x", structured_outputs={"json": schema}), 400, says, "structured_outputs")
+            self.assertEqual(s.post("/v1/completions", prompt="x", guided_regex="a((){100000}){100000}").status, 200)
+
+    def test_white_space_is_no_grammar(self):
+        with real() as s:
+            first = s.post("/v1/completions", prompt="x", guided_regex="b", guided_whitespace_pattern="\na", max_tokens=9)
+            self.assertEqual(first.json["choices"][0]["text"], "b")
+            again = s.post("/v1/completions", prompt="x", guided_regex="a\nb", max_tokens=9)
+            self.assertEqual(again.json["choices"][0]["text"], "a\nb")
+
     def test_schema_is_compiled_once(self):
         """The second request with a schema finds its grammar: both are served, and the log has no error."""
         with scripted(say("yes")) as s:
