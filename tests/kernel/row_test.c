@@ -189,6 +189,10 @@ static void check_quant(struct kernel *kn, float input_scale, float input_offset
 
 		for (int j = 0; j < n; j++)
 			max = fabsf(x[i * n + j]) > max ? fabsf(x[i * n + j]) : max;
+		if (i == 4) { /* not a number: whatever is made of this row is not one either */
+			assert_true(isnan(scale));
+			continue;
+		}
 		if (input_scale > 0)
 			assert_true(scale == 1);
 		else
