@@ -5,6 +5,7 @@
  * spelling: objects list their properties in the schema's order, numbers with bounds have no exponent,
  * strings with a pattern escape only what must be.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -272,7 +273,7 @@ static bool has_type(const json_t *v, const char *type)
 		return strcmp(type, "integer") == 0 || strcmp(type, "number") == 0;
 	case JSON_REAL:
 		return strcmp(type, "number") == 0 || (strcmp(type, "integer") == 0 &&
-			json_real_value(v) == (double)(int64_t)json_real_value(v));
+			json_real_value(v) == floor(json_real_value(v)));
 	case JSON_TRUE:
 	case JSON_FALSE:
 		return strcmp(type, "boolean") == 0;

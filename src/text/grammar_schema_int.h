@@ -25,6 +25,7 @@ struct schema {
 	uint32_t *slots;          /* owned [mask + 1]: index + 1, by address */
 	uint32_t mask;
 	json_t *made;             /* owned list: merged schemas, which must keep their addresses */
+	size_t joined;            /* keys and names that merging has copied */
 };
 
 /* The rule of a schema: true, false or an object. */

@@ -13,6 +13,7 @@
 
 #define MAX_STEPS 64 /* references and joins before a schema has neither */
 #define MAX_JOINED 64    /* schemas of one allOf */
+#define MAX_COPIED 200000u /* keys and names, by all joins of a source: merged schemas are kept */
 #define MAX_PAIRS 16384u /* of values that are compared with one another */
 
 bool schema_is_annotation(const char *key)
@@ -208,6 +209,12 @@ static enum status join_key(struct schema *s, json_t *out, const char *key, json
 	return OK;
 }
 
+static size_t weight(const json_t *v)
+{
+	return json_object_size(v) + json_object_size(json_object_get(v, "properties")) +
+	       json_array_size(json_object_get(v, "required"));
+}
+
 enum status schema_merge(struct schema *s, const json_t **result, const json_t *a, const json_t *b)
 {
 	json_t *out, *v, *obj = (json_t *)b;
@@ -225,6 +232,9 @@ enum status schema_merge(struct schema *s, const json_t **result, const json_t *
 		return error_set(s->err, E_INVAL, "found %s, expected a schema", json_type_name(json_is_object(a) ? b : a));
 	if (closes(a, b) || closes(b, a))
 		return refuse_join(s, "additionalProperties");
+	s->joined += weight(a) + weight(b);
+	if (s->joined > MAX_COPIED)
+		return error_set(s->err, E_LIMIT, "schemas are joined (allOf, or keywords beside anyOf or $ref) too often for their size");
 	out = json_copy((json_t *)a);
 	schema_keep(s, out);
 	json_object_foreach(obj, key, v) {

@@ -36,7 +36,7 @@ enum status schema_count(struct schema *s, uint32_t *out, const json_t *schema, 
 
 	if (!v)
 		return OK;
-	if (!json_is_number(v) || d < 0 || d != (double)(uint64_t)d)
+	if (!json_is_number(v) || d < 0 || d >= 0x1p63 || d != (double)(uint64_t)d)
 		return error_set(s->err, E_INVAL, "%s: expected a whole number from 0", key);
 	if (d > G_MAX_REPEAT)
 		return error_set(s->err, E_LIMIT, "%s: found %.0f, at most %u is supported", key, d, G_MAX_REPEAT);

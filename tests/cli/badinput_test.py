@@ -282,12 +282,15 @@ class Requests(Bad):
                          more=("Hello!", "--max-model-len", 1 << 27))
 
     def test_weights_of_nan(self):
-        with checkpoint.copy(DEMO) as directory:
-            path = os.path.join(directory, "model.safetensors")
-            header, data = checkpoint.read(path)
-            begin, end = header["model.norm.weight"]["data_offsets"]
-            checkpoint.write(path, header, data[:begin] + b"\xff" * (end - begin) + data[end:])
-            self.refused(directory, "no finite logit", command="complete", more=("Hello",))
+        """Norms are checked while they are read; matrices show in the logits."""
+        for name, says in (("model.norm.weight", ("model.safetensors", "model.norm.weight", "finite")),
+                           ("lm_head.weight", ("no finite logit",))):
+            with checkpoint.copy(DEMO) as directory:
+                path = os.path.join(directory, "model.safetensors")
+                header, data = checkpoint.read(path)
+                begin, end = header[name]["data_offsets"]
+                checkpoint.write(path, header, data[:begin] + b"\xff" * (end - begin) + data[end:])
+                self.refused(directory, says, command="complete", more=("Hello",))
 
 
 class Templates(Bad):

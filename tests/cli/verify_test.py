@@ -162,7 +162,7 @@ class Verify(Case):
             self.assertRegex(p.stderr.decode(), r"(largest rms error|a router would choose)")
 
     def test_nan(self):
-        says = self.wrong("model.layers.1.input_layernorm.weight", lambda data: b"\xff" * len(data))
+        says = self.wrong("model.layers.1.self_attn.o_proj.weight", lambda data: b"\xff" * len(data))
         self.assertIn("inf", says)
 
     def test_golden_argument(self):

@@ -183,6 +183,7 @@ class Refused(Case):
                    ({"allOf": [{"required": [name]} for name in names[:5000]]}, "at most 64"),
                    ({"oneOf": [{"const": i} for i in range(12000)]}, ""),
                    ({"allOf": [{"enum": list(range(200))}, {"enum": list(range(100, 300))}]}, "too long to be joined"),
+                   ({"properties": {name: {} for name in names[:5000]}, "anyOf": [{"properties": {"a": {}}}] * 2000}, "too often"),
                    ({"allOf": [{"enum": ["number"]}, {"enum": ["integer"]}]}, "nothing can satisfy")]
         with scripted(say("yes")) as s:
             for schema, says in schemas:
