@@ -262,6 +262,7 @@ static void gone_early(void *arg, enum http_close_reason reason)
 	struct preparation *p = arg;
 
 	p->gone = true;
+	worker_cancel(p->a->s->worker, &p->job); /* its body counts no longer, so it must not wait on */
 }
 
 static void prepare_aside(struct answer *a)

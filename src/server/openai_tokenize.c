@@ -128,6 +128,7 @@ static void tokenize_gone(void *arg, enum http_close_reason reason)
 	struct tokenizing *t = arg;
 
 	t->gone = true;
+	worker_cancel(t->call->s->worker, &t->job);
 }
 
 void handle_tokenize(struct call *c)

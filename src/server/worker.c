@@ -90,6 +90,22 @@ void worker_submit(struct worker *w, struct worker_job *job)
 	pthread_mutex_unlock(&w->lock);
 }
 
+void worker_cancel(struct worker *w, struct worker_job *job)
+{
+	pthread_mutex_lock(&w->lock);
+	for (struct worker_job **link = &w->todo.first; *link; link = &(*link)->next) {
+		if (*link != job)
+			continue;
+		*link = job->next;
+		if (!*link)
+			w->todo.end = link;
+		list_put(&w->finished, job);
+		http_bell_ring(w->bell);
+		break;
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
 enum status worker_create(struct worker **out, struct http_loop *loop, struct error *err)
 {
 	struct worker *w = mem_alloc(sizeof(*w));

@@ -29,5 +29,7 @@ enum status worker_create(struct worker **out, struct http_loop *loop, struct er
 /* Waits for the job in progress. */
 void worker_destroy(struct worker *w);
 void worker_submit(struct worker *w, struct worker_job *job);
+/* From the loop: a job whose turn has not come does not run, and is done soon. */
+void worker_cancel(struct worker *w, struct worker_job *job);
 
 #endif
