@@ -340,14 +340,14 @@ static bool chunk(struct choice *c)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
 
 	TRY(responses_convert(&body, a->body, no));
 	a->request = a->body;
 	a->body = body;
-	return openai_chat_form.parse(a, no);
+	return openai_chat_form.parse(a, scratch, no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)

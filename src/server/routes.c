@@ -35,7 +35,7 @@ static const struct route {
 	{ "POST", "/chat/completions", handle_chat, WITH_KEY },
 	{ "POST", "/v1/responses", handle_responses, WITH_KEY },
 	{ "POST", "/v1/messages", handle_messages, WITH_KEY },
-	{ "POST", "/v1/messages/count_tokens", handle_tokenize, WITH_KEY },
+	{ "POST", "/v1/messages/count_tokens", handle_count_tokens, WITH_KEY },
 	{ "POST", "/tokenize", handle_tokenize, WITH_KEY },
 	{ "POST", "/detokenize", handle_detokenize, WITH_KEY },
 	{ "GET", "/tokenizer_info", handle_tokenizer_info, WITH_KEY },

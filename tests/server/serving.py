@@ -111,6 +111,14 @@ class Server:
                 raise AssertionError(f"{name} {labels} is {self.metric(name, **labels)}, expected {want}")
             time.sleep(0.02)
 
+    def wait_load(self, want):
+        """With --enable-server-load-tracking."""
+        end = time.monotonic() + 20
+        while (load := self.ask("GET", "/load").json["server_load"]) != want:
+            if time.monotonic() > end:
+                raise AssertionError(f"server_load is {load}, expected {want}")
+            time.sleep(0.005)
+
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
