@@ -163,7 +163,7 @@ class Case(unittest.TestCase):
     maxDiff = 4000
 
     def refused(self, answer, status, says, param=None, kind=None):
-        self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(answer.status, status, answer.body[:1000])
         error = answer.json["error"]
         self.assertEqual(sorted(error), ["code", "message", "param", "type"])
         self.assertEqual(error["code"], status)
