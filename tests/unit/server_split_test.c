@@ -169,7 +169,7 @@ static void test_no_empty_list(void **state)
 {
 	CHECK(ROW("empty list", CALLS CALLS_END, 0, "", "stop"), ROW("text and empty list", "No." CALLS CALLS_END, 0, "C:No.", "stop"),
 		ROW("no separator", CALLS CALL "f" CALLS_END, 0, "C:f", "stop"),
-		ROW("newlines", CALLS CALL "f" SEP "{\n\"a\":\n1\n}\n" CALL_END CALLS_END, 0, "[f|{\n\"a\":\n1\n}\n]", "tool_calls",
+		ROW("newlines", CALL "f" SEP "{\n\"a\":\n1\n}\n" CALL_END, 0, "[f|{\n\"a\":\n1\n}\n]", "tool_calls",
 			.input = "[f|{\"a\":1}]"));
 }
 
@@ -180,10 +180,10 @@ static void test_end_of_arguments(void **state)
 			.input = "[f|{\"n\":17}]"),
 		ROW("boolean", CALL "f" SEP "{\"n\": true}" CALL_END CALLS_END, 0, "[f|{\"n\": true}]", "tool_calls",
 			.input = "[f|{\"n\":true}]"),
-		ROW("nested", CALL "f" SEP "{\"n\": {\"m\": {}}}" CALL_END CALLS_END, 0, "[f|{\"n\": {\"m\": {}}}]", "tool_calls",
-			.input = "[f|{\"n\":{\"m\":{}}}]"),
-		ROW("list", CALL "f" SEP "{\"n\": [1, 2]}\n" CALL_END, 0, "[f|{\"n\": [1, 2]}\n]", "tool_calls",
-			.input = "[f|{\"n\":[1,2]}]"),
+		ROW("nested", CALL "f" SEP "{\"n\": {\"m\": 1}}" CALL_END, 0, "[f|{\"n\": {\"m\": 1}}]", "tool_calls",
+			.input = "[f|{\"n\":{\"m\":1}}]"),
+		ROW("list", CALL "f" SEP "{\"n\": [1]}\n" CALL_END, 0, "[f|{\"n\": [1]}\n]", "tool_calls",
+			.input = "[f|{\"n\":[1]}]"),
 		ROW("no object", CALL "f" SEP "17" CALL_END, 0, "[f|17]", "tool_calls", .input = "[f|{\"INVALID_JSON\":\"17\"}]"),
 		ROW("no JSON", CALL "f" SEP "not JSON" CALL_END, 0, "[f|not JSON]", "tool_calls",
 			.input = "[f|{\"INVALID_JSON\":\"not JSON\"}]"),
