@@ -46,6 +46,8 @@ enum status kernel_create(
 	kn->gemm = tier->gemm;
 	kn->row = tier->row;
 	kn->mla = tier->mla;
+	if (kn->mla == &mla_ukernels_avx512 && !cpu_has_fast_bf16_dot())
+		kn->mla = &mla_ukernels_avx512_f32;
 	kn->rope = tier->rope;
 	kn->peak = tier->peak;
 	TRY_GOTO(out_free, pool_create(&kn->pool, config->threads, config->pin, err));
