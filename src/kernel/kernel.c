@@ -43,7 +43,8 @@ enum status kernel_create(
 			cpu_isa_name(config->isa));
 	kn = mem_alloc(sizeof(*kn));
 	kn->isa = config->isa;
-	kn->gemm = tier->gemm;
+	kn->gemm = config->isa == CPU_ISA_AVX512 && !cpu_has_fast_bf16_dot() ? &gemm_ukernels_avx512_wide
+									    : tier->gemm;
 	kn->row = tier->row;
 	kn->mla = tier->mla;
 	kn->rope = tier->rope;
