@@ -147,7 +147,8 @@ static void check_block(const struct block_case *bc, uint32_t rows, uint32_t pan
 			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes +
 			       k0 * (bc->input == ACT_F32 ? 4 : 2);
 		b.w = w.w.panels + (size_t)k0 * 32 * (format == WEIGHT_BF16 ? 2 : 1);
-		b.panel_bytes = w.w.panel_bytes;
+		b.next = b.w;
+		b.next_bytes = b.panel_bytes = w.w.panel_bytes;
 		if (format == WEIGHT_F8_BLOCK) {
 			b.scales = w.w.scales + k0 / 128;
 			b.scale_stride = w.w.k_blocks;
@@ -206,7 +207,8 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 		for (uint32_t i = 0; i < rows; i++)
 			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes + k0;
 		b.w = w.w.panels + (size_t)k0 * 32 * bits / 8;
-		b.panel_bytes = w.w.panel_bytes;
+		b.next = b.w;
+		b.next_bytes = b.panel_bytes = w.w.panel_bytes;
 		bc->fn(&b);
 	}
 	if (bc->uk->thread_end)
@@ -516,6 +518,81 @@ static void check_epilogues(enum cpu_isa isa, enum weight_format format)
 	kernel_destroy(kn);
 }
 
+/* The same products by both bodies of the avx512 tier: the same bits. */
+static void check_wide(struct kernel *kn, struct gemm_job *job, float *again)
+{
+	size_t n = (size_t)job->m * job->out_stride;
+	float *out = job->out_f32;
+
+	kn->gemm = &gemm_ukernels_avx512;
+	kernel_gemm(kn, job, 1);
+	kn->gemm = &gemm_ukernels_avx512_wide;
+	job->out_f32 = again;
+	kernel_gemm(kn, job, 1);
+	job->out_f32 = out;
+	for (size_t i = 0; i < n; i++)
+		assert_true(isnan(out[i]) ? isnan(again[i]) : !memcmp(out + i, again + i, sizeof(*out)));
+}
+
+/* BF16 of any bits with exponents from `low` on: products and sums among them overflow, cancel and vanish. */
+static void fill_bits(struct noise *s, uint16_t *x, size_t n, uint32_t low, uint32_t span)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t r = noise_u32(s);
+
+		x[i] = (uint16_t)((r & 0x807F) | (low + (r >> 16) % span) << 7);
+	}
+}
+
+static void test_wide(void **state)
+{
+	static const struct {
+		uint32_t low, span;
+	} exponents[] = {{0, 256}, {0, 130}, {50, 20}, {60, 8}, {120, 14}, {185, 10}};
+	enum { m = 29, n = 96, k = 64, stride = n + 3 };
+	struct kernel *kn;
+
+	if (!tier_present(CPU_ISA_AVX512))
+		return;
+	kn = device(CPU_ISA_AVX512, 2);
+	for (size_t i = 0; i < N(products); i++) {
+		struct product_case c;
+
+		if (products[i].input != ACT_BF16)
+			continue;
+		product_init(&c, &products[i], i + 100);
+		for (uint32_t rows = 1; rows <= products[i].m; rows += rows < 8 ? 1 : 61) {
+			float *again = guarded_alloc(sizeof(*again) * rows * c.job.out_stride);
+
+			c.job.m = rows;
+			check_wide(kn, &c.job, again);
+			guarded_free(again);
+		}
+		product_deinit(&c);
+	}
+	for (uint32_t i = 0; i < 40 * N(exponents); i++) {
+		struct product p = {i % 4 ? m : 1 + i % 6, n, i % 3 ? k : 2, WEIGHT_BF16, ACT_BF16, false, 0};
+		uint32_t low = exponents[i / 40].low, span = exponents[i / 40].span;
+		struct noise s = {i};
+		struct product_case c;
+		float *again = guarded_alloc(sizeof(*again) * p.m * stride);
+
+		product_init(&c, &p, i);
+		for (uint32_t r = 0; r < p.m; r++)
+			fill_bits(&s, (uint16_t *)(c.in.act.data + r * c.in.act.stride_bytes), p.k, low, span);
+		for (uint32_t j = 0; j < c.w.w.n_panels; j++) {
+			uint16_t src[32 * k];
+
+			fill_bits(&s, src, 32 * p.k, low, span);
+			weight_pack_panel(&c.w.w, j, 32, src, DT_BF16, p.k, 1);
+		}
+		check_wide(kn, &c.job, again);
+		guarded_free(again);
+		product_deinit(&c);
+	}
+	kernel_destroy(kn);
+}
+
 static void test_epilogues(void **state)
 {
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
@@ -534,6 +611,7 @@ int main(void)
 		cmocka_unit_test(test_unpack_i4),
 		cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_tiers),
+		cmocka_unit_test(test_wide),
 		cmocka_unit_test(test_epilogues),
 	};
 

@@ -12,8 +12,8 @@
  * So neither the number of rows nor the cut of K shows in the bits.
  *
  * Integer weights have kernels of their own kind: they add to a block of I32, exactly, in whatever order
- * they like. What is not exact, scales and the sum over blocks of scales, is the driver's and the same
- * in all tiers (row_ukernels.add_scaled).
+ * they like. What is not exact, scales and the sum over blocks of scales, is done by the driver with
+ * row_ukernels.add_scaled(), or by the kernel with the same operations: the same bits in all tiers.
  */
 #ifndef KERNEL_CPU_GEMM_H
 #define KERNEL_CPU_GEMM_H
@@ -27,15 +27,18 @@
 #define GEMM_PANELS 2u				     /* panels of a block at most */
 #define GEMM_COLS (GEMM_PANELS * WEIGHT_PANEL_ROWS) /* columns of c */
 #define GEMM_ROWS 512u				     /* rows of c at most */
+#define GEMM_GROUP 4u				     /* blocks side by side that share a range of input */
 #define GEMM_K 512u				     /* K of a block of many rows: a multiple of 128 */
-#define GEMM_INT_K 1024u			     /* the same of integers */
+#define GEMM_WIDE_K 128u			     /* the same of F32 values: a block of F8_BLOCK's scales */
+#define GEMM_INT_K 1024u			     /* the same of integers at most */
+#define GEMM_WIDE_BYTES ((size_t)1 << 20)	     /* rows of input kept as F32 for all of K, at most */
 
 struct gemm_block {
 	float *c;		/* [rows][GEMM_COLS]; rows up to a multiple of 32 are writable */
-	int32_t *sum;		/* integers, in the place of c: the same shape */
+	int32_t *sum;		/* integers: the same shape */
 	const uint8_t *const *a; /* [rows]: each row's first value of the K range */
 	uint32_t rows;
-	bool first;		/* c is not read: sums start at zero */
+	bool first;		/* c is not read: sums start at zero; integers: sum is not read */
 	const uint8_t *w;	/* first panel, at the K range */
 	size_t panel_bytes;	/* from one panel to the next */
 	uint32_t panels;	/* 1 or 2 */
@@ -43,14 +46,26 @@ struct gemm_block {
 				 * of 64; of 128 for I4) */
 	const float *scales;	/* F8_BLOCK: of the first panel, at the K range */
 	size_t scale_stride;	/* from one panel to the next */
+	const uint8_t *next;	/* packed weight that is read after this block, to be fetched meanwhile: as
+				 * many panels; w where nothing is known */
+	size_t next_bytes;	/* from one panel to the next there */
+
+	/* Integers, where the kernel scales (struct gemm_ukernels): after each k_block of the range, and at
+	 * its end, sums go to c as row_ukernels.add_scaled() has it, and begin again; 0: they go to sum. */
+	uint32_t k_block;
+	const int32_t *bias;	/* of the first panel and block; scale_stride as above, next block 32 further */
+	bool first_scaled;	/* the first block's c is not read */
 };
 typedef void gemm_block_fn(const struct gemm_block *b);
 
 /* One thread's work area. */
 struct gemm_scratch {
-	float c[GEMM_ROWS * GEMM_COLS];
-	int32_t sum[GEMM_ROWS * GEMM_COLS];
-	uint16_t w[GEMM_COLS * GEMM_K]; /* panels of F8_BLOCK expanded to BF16, of I4 to I8 */
+	float c[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
+	int32_t sum[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
+	uint8_t w[GEMM_COLS * GEMM_K * 2]; /* panels of F8_BLOCK or BF16 expanded, of I4 to I8 */
+	uint8_t wide[GEMM_WIDE_BYTES];	   /* input as F32: [range][rows][GEMM_WIDE_K], few rows [rows][K] */
+	const void *wide_job;		   /* whose rows, from wide_row0, are there for all of K */
+	uint32_t wide_row0;
 	const uint8_t *a[GEMM_ROWS];
 } __attribute__((aligned(64)));
 
@@ -76,10 +91,26 @@ struct gemm_ukernels {
 	/* F8_E4M3 bytes to BF16, order kept; n is a multiple of 512. */
 	void (*unpack_f8)(uint16_t *out, const uint8_t *in, size_t n);
 
+	/*
+	 * BF16 input in F32, for CPUs whose dot product is slower than F32 multiply-adds: with the bits of the
+	 * kernels above, as dot(c, a, b) is fma(a0, b0, fma(a1, b1, c)). Input rows are F32. The few kernels
+	 * take BF16 and F8_BLOCK panels as they are; wide takes what widen and widen_f8 made of a range of K
+	 * inside one block of scales: for each pair of k the odd values of all rows, then the even ones,
+	 * [k / 2][2][panels * 32] F32. All are NULL where the dot product is used.
+	 */
+	gemm_block_fn *wide;
+	gemm_block_fn *wide_few;
+	gemm_block_fn *wide_f8_few;
+	void (*widen)(float *out, const uint8_t *panel, size_t panel_bytes, uint32_t panels, uint32_t k);
+	void (*widen_f8)(float *out, const uint8_t *panel, size_t panel_bytes, uint32_t panels, uint32_t k);
+
 	/* Integers (kernel/weight.h): bytes of input, value + 128, times I8 panels; i4_few reads I4 panels
 	 * as they are. Up to few_rows rows, which may be 0, a block is all of K and takes the _few
-	 * kernels; with more, I4 panels are unpacked once for all rows. */
+	 * kernels; with more, K is cut at k_int and I4 panels are unpacked once for all rows. */
 	uint32_t few_rows;
+	uint32_t k_int;
+	bool few_scales;	/* the _few kernels, and i8, take blocks of scales (struct gemm_block) */
+	bool i8_scales;
 	gemm_block_fn *i8_few;
 	gemm_block_fn *i4_few;
 	gemm_block_fn *i8;
@@ -91,5 +122,8 @@ struct gemm_ukernels {
 #define TIER(name, NAME) extern const struct gemm_ukernels gemm_ukernels_##name;
 #define GEMM(symbol, NAME, input, weight) gemm_block_fn symbol;
 #include "kernel/cpu/ukernels.inc"
+
+/* The avx512 tier on CPUs where cpu_has_fast_bf16_dot() is false. */
+extern const struct gemm_ukernels gemm_ukernels_avx512_wide;
 
 #endif

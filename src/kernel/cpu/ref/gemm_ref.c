@@ -131,6 +131,7 @@ const struct gemm_ukernels gemm_ukernels_ref = {
 	.f32 = gemm_f32_ref,
 	.f8u = gemm_f8u_ref,
 	.unpack_f8 = unpack_f8,
+	.k_int = GEMM_INT_K,
 	.i8 = gemm_i8_ref,
 	.unpack_i4 = unpack_i4,
 };

@@ -274,9 +274,11 @@ const struct gemm_ukernels gemm_ukernels_amx = {
 	.f32 = gemm_f32_avx512,
 	.f8u = gemm_f8u_amx,
 	.unpack_f8 = gemm_unpack_f8_avx512,
+	.k_int = GEMM_INT_K,
 	.few_rows = 4, /* fewer than a tile's worth: the weight streams by, and sums are exact anyway */
-	.i8_few = gemm_i8_avx512,
-	.i4_few = gemm_i4_avx512,
+	.few_scales = true,
+	.i8_few = gemm_i8_few_avx512,
+	.i4_few = gemm_i4_few_avx512,
 	.i8 = gemm_i8_amx,
 	.unpack_i4 = gemm_unpack_i4_avx512,
 };

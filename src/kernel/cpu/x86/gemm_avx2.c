@@ -298,6 +298,7 @@ const struct gemm_ukernels gemm_ukernels_avx2 = {
 	.f32 = gemm_f32_avx2,
 	.f8u = gemm_f8u_avx2,
 	.unpack_f8 = unpack_f8,
+	.k_int = GEMM_INT_K,
 	.few_rows = 1,
 	.i8_few = gemm_i8_avx2,
 	.i4_few = gemm_i4_avx2,

@@ -1,0 +1,154 @@
+/*
+ * What the avx512 products share: groups of rows, prefetch. Include only in files compiled for AVX-512.
+ */
+#ifndef KERNEL_CPU_X86_GEMM_ROWS_AVX512_H
+#define KERNEL_CPU_X86_GEMM_ROWS_AVX512_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernel/cpu/gemm.h"
+#include "kernel/cpu/x86/f8_avx512.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define STEP_BYTES 2048u /* a K step of a BF16 or I8 panel, two of an I4 one */
+#define TILE_BYTES 1024u
+#define AHEAD 4096u /* prefetch distance in each panel that streams by */
+
+INLINE int32_t load_pair(const uint8_t *a)
+{
+	int32_t x;
+
+	memcpy(&x, a, sizeof(x));
+	return x;
+}
+
+/* What a group of rows fetches meanwhile. */
+enum fetch {
+	FETCH_NEXT,  /* its share of the next weight, into the second cache (struct fetch_next) */
+	FETCH_BOTH,  /* and this weight's next step, into the first */
+	FETCH_AHEAD, /* streaming: AHEAD bytes in each panel, then the next panels */
+};
+
+/* A group's share of the next weight: evenly, so that memory is busy all the time. A range of K has as many
+ * bytes as this one, 128 in each panel for each 64 bytes that a row of a tile has here. */
+struct fetch_next {
+	const char *p[2];
+	size_t stride;
+};
+
+INLINE struct fetch_next fetch_begin(const struct gemm_block *b, uint32_t group, uint32_t bytes)
+{
+	uint32_t groups = (b->rows + 5) / 6;
+	const char *p = (const char *)b->next + (size_t)bytes / groups * group;
+
+	return (struct fetch_next){{p, p + (b->panels - 1) * b->next_bytes}, (128 + groups - 1) / groups};
+}
+
+INLINE void fetch_step(const struct fetch_next *f, size_t i)
+{
+	_mm_prefetch(f->p[0] + i * f->stride, _MM_HINT_T1);
+	_mm_prefetch(f->p[1] + i * f->stride, _MM_HINT_T1);
+}
+
+/* The next group's sums (of F32 or integers) and input, into the first cache: step `s` of 8 takes 3 lines and
+ * one of each row. */
+INLINE void fetch_group(const struct gemm_block *b, const void *c, uint32_t row0, uint32_t rows, uint32_t s,
+	size_t at)
+{
+	uint32_t left = b->rows - row0 - rows < 6 ? b->rows - row0 - rows : 6;
+
+	for (uint32_t i = 0; i < left; i++)
+		_mm_prefetch((const char *)b->a[row0 + rows + i] + at, _MM_HINT_T0);
+	for (uint32_t i = 0; i < 3; i++)
+		_mm_prefetch((const char *)c + (size_t)rows * GEMM_COLS * 4 + (s * 3 + i) * 64, _MM_HINT_T0);
+}
+
+/* Where panel `p` fetches from while it reads byte `at` of `bytes`. */
+INLINE const uint8_t *ahead(const struct gemm_block *b, uint32_t p, size_t at, size_t bytes)
+{
+	return at + AHEAD < bytes ? b->w + p * b->panel_bytes + at + AHEAD
+				  : b->next + p * b->next_bytes + (at + AHEAD - bytes);
+}
+
+/* c = fma(acc, scale of its panel, c), or acc * scale at the first block of K. */
+INLINE void gemm_scale_f32(
+	float *c, __m512 acc[][4], const float scale[2], bool first, const int M, const int P)
+{
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++) {
+			float *p = c + m * GEMM_COLS + t * 16;
+			__m512 old = first ? _mm512_setzero_ps() : _mm512_load_ps(p);
+
+			_mm512_store_ps(
+				p, _mm512_fmadd_ps(acc[m][t], _mm512_set1_ps(scale[t / 2]), old));
+		}
+}
+
+/* BF16 of 4 k at k + 4 i of the block's F8 panels, for each tile two registers of pairs. */
+INLINE void f8_tiles(const struct gemm_block *b, uint32_t k, uint32_t i, __m512i first[4], __m512i second[4],
+	const int P)
+{
+	const uint8_t *p[4];
+	__m512i odd = _mm512_setzero_si512();
+
+#pragma GCC unroll 4
+	for (int t = 0; t < 2 * P; t++) {
+		size_t at = (size_t)k * WEIGHT_PANEL_ROWS + i / 8 * (STEP_BYTES / 2);
+
+		p[t] = b->w + (t / 2) * b->panel_bytes + at + (t % 2) * (TILE_BYTES / 2) + i % 8 * 64;
+		first[t] = f8_normal(p[t]);
+		second[t] = f8_normal(p[t] + 32);
+		odd = _mm512_max_epu8(odd, f8_odd(_mm512_load_si512(p[t])));
+	}
+#pragma GCC unroll 2
+	for (int q = 0; q < P; q++) {
+		const uint8_t *next = ahead(b, (uint32_t)q, (size_t)k * WEIGHT_PANEL_ROWS + i * 128,
+			(size_t)b->k * WEIGHT_PANEL_ROWS);
+
+		_mm_prefetch((const char *)next, _MM_HINT_T0);
+		_mm_prefetch((const char *)next + 64, _MM_HINT_T0);
+	}
+	if (__builtin_expect(f8_any_odd(odd), 0)) {
+		const struct f8_table table = f8_table_load();
+
+#pragma GCC unroll 4
+		for (int t = 0; t < 2 * P; t++)
+			f8_unpack(&table, _mm512_load_si512(p[t]), &first[t], &second[t]);
+	}
+}
+
+/* fn(..., M, ...) for M = `rows` < 6, or 6. */
+#define ROWS_CASES(rows, call)                                                                     \
+	switch (rows) {                                                                            \
+	case 1:                                                                                    \
+		call(1);                                                                           \
+		break;                                                                             \
+	case 2:                                                                                    \
+		call(2);                                                                           \
+		break;                                                                             \
+	case 3:                                                                                    \
+		call(3);                                                                           \
+		break;                                                                             \
+	case 4:                                                                                    \
+		call(4);                                                                           \
+		break;                                                                             \
+	case 5:                                                                                    \
+		call(5);                                                                           \
+		break;                                                                             \
+	default:                                                                                   \
+		call(6);                                                                           \
+	}
+
+/* Up to 6 rows a time, evenly: `call` gets M, and finds row0 and the number of its group. */
+#define EACH_GROUP(b, call)                                                                        \
+	for (uint32_t row0 = 0, group = 0, left; row0 < (b)->rows; row0 += left, group++) {        \
+		uint32_t groups = ((b)->rows + 5) / 6 - group;                                     \
+                                                                                                   \
+		left = ((b)->rows - row0 + groups - 1) / groups;                                   \
+		ROWS_CASES(left, call)                                                             \
+	}
+
+#endif
