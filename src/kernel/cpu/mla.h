@@ -61,12 +61,11 @@ struct mla_ukernels {
 		const uint16_t *b, size_t b_stride, uint32_t nb, uint32_t d, uint32_t lanes);
 
 	/*
-	 * Keys and values are BF16 rows where widen is NULL: scores() reads them as they lie, values()
-	 * what pack_v made of them. Elsewhere they are F32 rows, the same for both products: cached rows
-	 * that widen made of n BF16 values, a multiple of 32, and what expand() made of such rows with
-	 * a weight [n / 16][k][16] that widen_panels made. pack_v is NULL then.
+	 * Where widen_panels is NULL, keys and values are BF16 rows: scores() reads them as they lie,
+	 * values() what pack_v made of them. Elsewhere they are F32 rows, the same for both products:
+	 * cached rows that scores() widened, or what expand() made of cached rows and a weight
+	 * [n / 16][k][16] that widen_panels made. pack_v is NULL then.
 	 */
-	void (*widen)(float *out, const uint16_t *in, size_t n);
 	void (*widen_panels)(float *out, const struct mla_panels *w);
 
 	/* Packs a chunk of value rows as keys at .. at + 63 of a tile; rows `keys` and later count
@@ -75,10 +74,11 @@ struct mla_ukernels {
 		uint32_t dv);
 
 	/* s[block * MLA_SCORES + key * 16 + lane] = dot of key and query over d (a multiple of 32)
-	 * in F32. Keys up to a multiple of MLA_CHUNK are readable and their scores unspecified. `ahead`:
-	 * as many cached rows that will be read next, to be brought near meanwhile, or NULL. */
+	 * in F32. Keys up to a multiple of MLA_CHUNK are readable and their scores unspecified. wide:
+	 * NULL, or F32 rows to be made of the BF16 rows k and read in their place; both have k_stride.
+	 * `ahead`: as many cached rows that will be read next, to be brought near meanwhile, or NULL. */
 	void (*scores)(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-		uint32_t keys, uint32_t d, const uint16_t *ahead);
+		uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead);
 
 	/*
 	 * Turns scores into probabilities for values(), in place. Key i of the tile is at position
@@ -107,9 +107,9 @@ struct mla_ukernels {
 	void (*unpack_f8)(uint16_t *out, const uint8_t *in, size_t n, int exponent);
 
 	/* out[key][n] = latents [key][k] times panels, rounded to BF16; n and k multiples of 32; keys <=
-	 * MLA_CHUNK. A whole chunk of rows is readable in x and writable in out. */
+	 * MLA_CHUNK. A whole chunk of rows is readable in x and writable in out. wide: as of scores(). */
 	void (*expand)(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-		const struct mla_panels *w);
+		const struct mla_panels *w, float *wide);
 };
 
 extern const struct mla_ukernels mla_ukernels_ref;

@@ -192,31 +192,27 @@ static void decode_pack(
 }
 
 /* Scores of the group's lanes and keys key0 .. key0 + keys - 1, a tile of them at most; their values
- * stay in b->tile. Keys before `end` will be read next. */
+ * stay in b->tile. */
 static void decode_scores(const struct decode_job *job, const struct decode_group *g,
-	const struct decode_buf *b, uint32_t key0, uint32_t keys, uint32_t end)
+	const struct decode_buf *b, uint32_t key0, uint32_t keys)
 {
 	const struct kv_view *c = &job->args->cache;
 	const struct mla_ukernels *uk = job->kn->mla;
 	uint32_t d = mla_row_values(c->kv_lora, c->rope);
-	float *wide = (float *)b->tile;
+	float *wide = uk->widen_panels ? (float *)b->tile : NULL;
 
 	for (uint32_t i = 0; i < keys; i += MLA_CHUNK) {
 		uint32_t n = keys - i < MLA_CHUNK ? keys - i : MLA_CHUNK;
 		const uint16_t *rows = mla_chunk_rows(c, g->seq->blocks, key0 + i, n, b->latent);
 		const uint16_t *ahead =
-			mla_chunk_ahead(c, g->seq->blocks, key0 + i + MLA_CHUNK, end);
-		const void *k = rows;
+			mla_chunk_ahead(c, g->seq->blocks, key0 + i + MLA_CHUNK, g->n_keys);
 
-		if (uk->widen) {
-			uk->widen(wide + (size_t)i * d, rows, (size_t)n * d);
-			k = wide + (size_t)i * d;
-		}
-		uk->scores(b->s + (size_t)i * MLA_BLOCK, b->q, g->blocks, k, d, n, d, ahead);
-		if (!uk->widen)
+		uk->scores(b->s + (size_t)i * MLA_BLOCK, b->q, g->blocks, rows, d, n, d,
+			wide ? wide + (size_t)i * d : NULL, ahead);
+		if (!wide)
 			uk->pack_v(b->tile, i, rows, d, n, c->kv_lora);
 	}
-	if (uk->widen && keys % 2)
+	if (wide && keys % 2)
 		memset(wide + (size_t)keys * d, 0, sizeof(*wide) * d);
 }
 
@@ -237,7 +233,7 @@ static void decode_split(const struct decode_job *job, const struct decode_group
 	for (uint32_t at = key0; at < key1; at += MLA_TILE) {
 		uint32_t keys = key1 - at < MLA_TILE ? key1 - at : MLA_TILE;
 
-		decode_scores(job, g, b, at, keys, key1);
+		decode_scores(job, g, b, at, keys);
 		uk->softmax(b->s, g->blocks, keys, at, b->limit, a->scale * MLA_LOG2E, st->max,
 			st->sum, b->corr);
 		uk->values(st->o, b->s, b->corr, b->tile, d, g->blocks, keys, dv);

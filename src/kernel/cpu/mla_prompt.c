@@ -155,15 +155,15 @@ static void prompt_expand_f32(const struct prompt_task *t, uint32_t at, uint32_t
 	float *x = t->buf.x, *k = (float *)t->buf.k + (size_t)at * t->dk;
 	float *v = (float *)t->buf.v + (size_t)at * t->v_stride;
 
-	t->uk->widen(x, rows, n * x_stride);
-	t->uk->expand(k, t->dk, x, x_stride, n, &t->wk);
+	t->uk->expand(k, t->dk, rows, x_stride, n, &t->wk, x);
+	t->uk->expand(v, t->v_stride, x, x_stride, n, &t->wv, NULL);
 	for (uint32_t i = 0; i < n; i++) {
 		float *row = k + (size_t)i * t->dk + a->nope;
 
-		memcpy(row, x + i * x_stride + c->kv_lora, sizeof(*row) * c->rope);
+		for (uint32_t j = 0; j < c->rope; j++)
+			row[j] = bf16_to_f32(rows[i * x_stride + c->kv_lora + j]);
 		memset(row + c->rope, 0, sizeof(*row) * (t->dk - a->nope - c->rope));
 	}
-	t->uk->expand(v, t->v_stride, x, x_stride, n, &t->wv);
 	if (n % 2)
 		memset(v + (size_t)n * t->v_stride, 0, sizeof(*v) * a->v_dim);
 }
@@ -181,18 +181,18 @@ static void prompt_expand(const struct prompt_task *t, uint32_t key0, uint32_t k
 		const uint16_t *x = mla_chunk_rows(c, t->seq->blocks, key0 + at, n, t->buf.latent);
 		uint16_t *k = (uint16_t *)t->buf.k + (size_t)at * t->dk;
 
-		if (t->uk->widen) {
+		if (t->uk->widen_panels) {
 			prompt_expand_f32(t, at, n, x);
 			continue;
 		}
-		t->uk->expand(k, t->dk, x, x_stride, n, &t->wk);
+		t->uk->expand(k, t->dk, x, x_stride, n, &t->wk, NULL);
 		for (uint32_t i = 0; i < n; i++) {
 			uint16_t *row = k + (size_t)i * t->dk + a->nope;
 
 			memcpy(row, x + i * x_stride + c->kv_lora, sizeof(*row) * c->rope);
 			memset(row + c->rope, 0, sizeof(*row) * tail);
 		}
-		t->uk->expand(t->buf.v_rows, a->v_dim, x, x_stride, n, &t->wv);
+		t->uk->expand(t->buf.v_rows, a->v_dim, x, x_stride, n, &t->wv, NULL);
 		t->uk->pack_v(t->buf.v + (size_t)4 * (at - at % MLA_TILE) * a->v_dim, at % MLA_TILE,
 			t->buf.v_rows, a->v_dim, n, a->v_dim);
 	}
@@ -225,7 +225,8 @@ static void prompt_tile(const struct prompt_task *t, uint32_t row, uint32_t n, s
 
 		nk = nk < seen ? nk : seen;
 		t->uk->scores(
-			b->s, b->q, blocks, b->k + (size_t)at * t->dk * t->k_bytes, t->dk, nk, t->dk, NULL);
+			b->s, b->q, blocks, b->k + (size_t)at * t->dk * t->k_bytes, t->dk, nk, t->dk,
+			NULL, NULL);
 		t->uk->softmax(b->s, blocks, nk, key0 + at, b->limit, a->scale * MLA_LOG2E,
 			b->max + lane0, b->sum + lane0, b->corr);
 		t->uk->values(b->o + lane0 * a->v_dim, b->s, b->corr,
@@ -300,8 +301,8 @@ static void prompt_thread(void *arg, int thread, int n_threads)
 	struct prompt_task t = {
 		.args = a, .uk = job->kn->mla, .row_uk = job->kn->row,
 		.dk = mla_row_values(a->nope, a->cache.rope),
-		.k_bytes = job->kn->mla->widen ? 4 : 2,
-		.v_stride = a->v_dim + (job->kn->mla->widen ? PROMPT_PAD : 0)};
+		.k_bytes = job->kn->mla->widen_panels ? 4 : 2,
+		.v_stride = a->v_dim + (job->kn->mla->widen_panels ? PROMPT_PAD : 0)};
 	uint32_t i;
 
 	prompt_carve(&t.buf, job->kn->scratch.thread_mem + thread * job->kn->scratch.thread_bytes,

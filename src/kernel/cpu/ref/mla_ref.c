@@ -28,7 +28,7 @@ static void ref_pack_v(
 }
 
 static void ref_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
+	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
 	for (uint32_t lane = 0; lane < blocks * MLA_BLOCK; lane++) {
 		const uint16_t *ql =
@@ -125,7 +125,7 @@ static void ref_unpack_f8(uint16_t *out, const uint8_t *in, size_t n, int expone
 }
 
 static void ref_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-	const struct mla_panels *w)
+	const struct mla_panels *w, float *wide)
 {
 	for (uint32_t key = 0; key < keys; key++) {
 		for (uint32_t row = 0; row < w->n; row++) {

@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) void scores_32(float *s, const uint
 }
 
 static void amx_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
+	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
 	size_t next = (size_t)2 * d * MLA_BLOCK; /* 4 bytes are reserved for each packed value */
 
@@ -213,7 +213,7 @@ static void expand_panel(uint16_t *out, size_t out_stride, const uint16_t *x, si
 }
 
 static void amx_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-	const struct mla_panels *w)
+	const struct mla_panels *w, float *wide)
 {
 	for (uint32_t panel = 0; panel < w->n / WEIGHT_PANEL_ROWS; panel++)
 		for (uint32_t i = 0; i < keys; i += 32)

@@ -96,7 +96,7 @@ static inline void scores_4(
 }
 
 static void avx2_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
+	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
 	for (uint32_t b = 0; b < blocks; b++)
 		for (uint32_t i = 0; i < keys; i += 4)
@@ -319,7 +319,7 @@ static void expand_tile(uint16_t *out, size_t out_stride, const uint16_t *x, siz
 }
 
 static void avx2_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-	const struct mla_panels *w)
+	const struct mla_panels *w, float *wide)
 {
 	for (uint32_t row = 0; row < w->n; row += 16)
 		for (uint32_t i = 0; i < keys; i += 4)

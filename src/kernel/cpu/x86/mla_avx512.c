@@ -98,7 +98,7 @@ static inline __attribute__((always_inline)) void scores_8(float *s, const uint1
 }
 
 static void avx512_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
+	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
 	/* The driver reserves 4 bytes for each packed value: blocks lie 2 * d * 16 BF16 apart. */
 	for (uint32_t b = 0; b < blocks; b += 2) {
@@ -388,7 +388,7 @@ static void expand_panel(uint16_t *out, size_t out_stride, const uint16_t *x, si
 }
 
 static void avx512_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-	const struct mla_panels *w)
+	const struct mla_panels *w, float *wide)
 {
 	for (uint32_t panel = 0; panel < w->n / WEIGHT_PANEL_ROWS; panel++)
 		for (uint32_t i = 0; i < keys; i += 8)

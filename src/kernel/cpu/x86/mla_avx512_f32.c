@@ -17,85 +17,138 @@
 #include "kernel/cpu/x86/mla_avx512.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define STEPS 128u /* of a block: even, and WEIGHT_SCALE_BLOCK */
+#define ALONE static __attribute__((noinline)) /* keeps its registers to itself */
+#define STEPS 128u			       /* of a block: even, and WEIGHT_SCALE_BLOCK */
 #define ROWS 6u
 #define VECS 4u
 
 _Static_assert(STEPS == WEIGHT_SCALE_BLOCK, "a block of sums has one scale");
 
-/* One side of a product: element (i, j) of row or vector i at step j is at p + i * next + j * step. */
-struct side {
-	const float *p;
-	size_t next;
-	size_t step;
-};
-
-/* acc[row][vec] += sum over k steps, an even number. */
-INLINE void add_products(__m512 acc[ROWS][VECS], uint32_t rows, uint32_t vecs, struct side a,
-	struct side b, uint32_t k)
+/* acc[row][vec] += sum of a[row][j * a_step] * b[vec][j * b_step ..][16] over k steps, an even number. */
+INLINE void add_products(__m512 acc[ROWS][VECS], uint32_t rows, uint32_t vecs,
+	const float *const a[ROWS], size_t a_step, const float *const b[VECS], size_t b_step, uint32_t k)
 {
-	for (uint32_t j = 0; j < k; j += 2) {
+	for (size_t j = 0; j < k; j += 2) {
 #pragma GCC unroll 2
 		for (int odd = 1; odd >= 0; odd--) {
 			__m512 y[VECS];
 
 #pragma GCC unroll 4
 			for (uint32_t v = 0; v < vecs; v++)
-				y[v] = _mm512_load_ps(b.p + v * b.next + odd * b.step);
+				y[v] = _mm512_load_ps(b[v] + (j + odd) * b_step);
 #pragma GCC unroll 6
 			for (uint32_t r = 0; r < rows; r++) {
-				__m512 x = _mm512_set1_ps(a.p[r * a.next + odd * a.step]);
+				__m512 x = _mm512_set1_ps(a[r][(j + odd) * a_step]);
 
 #pragma GCC unroll 4
 				for (uint32_t v = 0; v < vecs; v++)
 					acc[r][v] = _mm512_fmadd_ps(x, y[v], acc[r][v]);
 			}
 		}
-		a.p += 2 * a.step;
-		b.p += 2 * b.step;
 	}
 }
 
-INLINE void zero(__m512 acc[ROWS][VECS], uint32_t rows, uint32_t vecs)
+/* Vector v of row r at p + r * row + v * vec. */
+struct sums {
+	float *p;
+	size_t row;
+	size_t vec;
+};
+
+/* Rows of one side of dots(): keys, or latents to be expanded. */
+struct rows {
+	float *p; /* F32 */
+	size_t stride;
+	uint32_t n;
+	const uint16_t *narrow; /* BF16 rows of which to make them, or NULL */
+	const uint16_t *ahead;	/* other BF16 rows to prefetch, or NULL */
+};
+
+/* Columns i .. i + n - 1, a multiple of 32, of BF16 rows to F32 ones. Just before a block of sums reads
+ * them, so that the stores drain while it computes. */
+ALONE void widen(float *out, const uint16_t *in, size_t stride, uint32_t rows, uint32_t i, uint32_t n)
 {
+	const __m512i low = _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6,
+		0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+	const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+	const __mmask32 odd = 0xAAAAAAAA;
+
+	for (uint32_t r = 0; r < rows; r++, out += stride, in += stride)
+		for (uint32_t c = i; c < i + n; c += 32) {
+			__m512i x = _mm512_loadu_si512(in + c);
+
+			_mm512_store_si512(out + c, _mm512_maskz_permutexvar_epi16(odd, low, x));
+			_mm512_store_si512(out + c + 16, _mm512_maskz_permutexvar_epi16(odd, high, x));
+		}
+}
+
+/* Up to 6 rows. */
+INLINE void dots_block(uint32_t rows, uint32_t vecs, struct sums c, bool add, const float *x,
+	size_t x_stride, const float *b, size_t b_vec, uint32_t k)
+{
+	const float *xr[ROWS], *bv[VECS];
+	__m512 acc[ROWS][VECS];
+
+	/* One register a row and vector; the compiler would keep more addresses than there are registers. */
+#pragma GCC unroll 6
+	for (uint32_t r = 0; r < rows; r++)
+		__asm__("" : "=r"(xr[r]) : "0"(x + r * x_stride));
+#pragma GCC unroll 4
+	for (uint32_t v = 0; v < vecs; v++)
+		__asm__("" : "=r"(bv[v]) : "0"(b + v * b_vec));
 #pragma GCC unroll 6
 	for (uint32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
 		for (uint32_t v = 0; v < vecs; v++)
-			acc[r][v] = _mm512_setzero_ps();
-}
-
-INLINE void load(__m512 acc[ROWS][VECS], uint32_t rows, uint32_t vecs, const float *c, size_t row,
-	size_t vec)
-{
+			acc[r][v] = add ? _mm512_load_ps(c.p + r * c.row + v * c.vec)
+					: _mm512_setzero_ps();
+	add_products(acc, rows, vecs, xr, 1, bv, 16, k);
 #pragma GCC unroll 6
 	for (uint32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
 		for (uint32_t v = 0; v < vecs; v++)
-			acc[r][v] = _mm512_load_ps(c + r * row + v * vec);
+			_mm512_store_ps(c.p + r * c.row + v * c.vec, acc[r][v]);
 }
 
-INLINE void store(float *c, size_t row, size_t vec, __m512 acc[ROWS][VECS], uint32_t rows,
-	uint32_t vecs)
+/* Dot products over steps k0 .. k0 + k - 1 of all rows with vectors [k][16], b_vec apart; added to c, or
+ * alone. Rows are computed up to 4 or 6. */
+INLINE void dots(uint32_t vecs, struct sums c, bool add, const struct rows *x, uint32_t k0,
+	const float *b, size_t b_vec, uint32_t k)
 {
-#pragma GCC unroll 6
-	for (uint32_t r = 0; r < rows; r++)
-#pragma GCC unroll 4
-		for (uint32_t v = 0; v < vecs; v++)
-			_mm512_store_ps(c + r * row + v * vec, acc[r][v]);
-}
+	for (uint32_t i = 0; i < x->n; i += ROWS, c.p += ROWS * c.row) {
+		uint32_t rows = x->n - i < ROWS ? x->n - i : ROWS;
+		size_t at = i * x->stride;
 
-static void f32_widen(float *out, const uint16_t *in, size_t n)
-{
-	for (size_t i = 0; i < n; i += 32) {
-		__m512i x = _mm512_loadu_si512(in + i);
-		__m512i lo = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
-		__m512i hi = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(x, 1));
-
-		_mm512_store_si512(out + i, _mm512_slli_epi32(lo, 16));
-		_mm512_store_si512(out + i + 16, _mm512_slli_epi32(hi, 16));
+		for (uint32_t r = 0; x->ahead && r < rows; r++)
+			for (uint32_t j = k0; j < k0 + k; j += 32)
+				_mm_prefetch(x->ahead + at + r * x->stride + j, _MM_HINT_T1);
+		if (x->narrow)
+			widen(x->p + at, x->narrow + at, x->stride, rows, k0, k);
+		if (rows > 4)
+			dots_block(ROWS, vecs, c, add, x->p + at + k0, x->stride, b, b_vec, k);
+		else
+			dots_block(4, vecs, c, add, x->p + at + k0, x->stride, b, b_vec, k);
 	}
 }
+
+typedef void dots_fn(struct sums c, bool add, const struct rows *x, uint32_t k0, const float *b,
+	size_t b_vec, uint32_t k);
+
+#define DOTS(vecs)                                                                                      \
+	ALONE void dots_##vecs(struct sums c, bool add, const struct rows *x, uint32_t k0,             \
+		const float *b, size_t b_vec, uint32_t k)                                              \
+	{                                                                                              \
+		if (add)                                                                                \
+			dots(vecs, c, true, x, k0, b, b_vec, k);                                        \
+		else                                                                                    \
+			dots(vecs, c, false, x, k0, b, b_vec, k);                                       \
+	}
+DOTS(1)
+DOTS(2)
+DOTS(3)
+DOTS(4)
+
+static dots_fn *const dots_of[] = {NULL, dots_1, dots_2, dots_3, dots_4}; /* by vectors */
 
 /* 16 pairs of BF16 as two rows of 16. */
 INLINE void store_pairs(float *out, __m512i pairs)
@@ -133,100 +186,77 @@ static void f32_pack_q(void *out, const uint16_t *a, size_t a_stride, uint32_t n
 	}
 }
 
-/* Up to 6 keys (4: when no more are left) by up to 4 lane blocks over steps d0 .. d0 + n - 1. */
-INLINE void scores_block(float *s, uint32_t rows, uint32_t vecs, const float *q, const float *k,
-	size_t k_stride, uint32_t d, uint32_t d0, uint32_t n)
-{
-	__m512 acc[ROWS][VECS];
-
-	if (d0)
-		load(acc, rows, vecs, s, MLA_BLOCK, MLA_SCORES);
-	else
-		zero(acc, rows, vecs);
-	add_products(acc, rows, vecs, (struct side){k + d0, k_stride, 1},
-		(struct side){q + (size_t)d0 * MLA_BLOCK, (size_t)d * MLA_BLOCK, MLA_BLOCK}, n);
-	store(s, MLA_BLOCK, MLA_SCORES, acc, rows, vecs);
-}
-
-/* All keys by `vecs` lane blocks. ahead: BF16 rows of d values to prefetch, or NULL. */
-INLINE void scores_vecs(float *s, uint32_t vecs, const float *q, const float *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
-{
-	for (uint32_t d0 = 0; d0 < d; d0 += STEPS) {
-		uint32_t n = d - d0 < STEPS ? d - d0 : STEPS;
-
-		for (uint32_t i = 0; i < keys; i += ROWS) {
-			float *si = s + (size_t)i * MLA_BLOCK;
-			const float *ki = k + i * k_stride;
-
-			for (uint32_t j = i; ahead && j < i + ROWS && j < keys; j++)
-				for (uint32_t c = d0; c < d0 + n; c += 32)
-					_mm_prefetch(ahead + (size_t)j * d + c, _MM_HINT_T1);
-			if (keys - i > 4)
-				scores_block(si, ROWS, vecs, q, ki, k_stride, d, d0, n);
-			else
-				scores_block(si, 4, vecs, q, ki, k_stride, d, d0, n);
-		}
-	}
-}
-
 static void f32_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
-	uint32_t keys, uint32_t d, const uint16_t *ahead)
+	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
-	for (uint32_t b = 0; b < blocks; b += VECS, ahead = NULL) {
-		const float *qb = (const float *)q + (size_t)b * d * MLA_BLOCK;
-		float *sb = s + (size_t)b * MLA_SCORES;
+	struct rows x = {wide ? wide : (float *)k, k_stride, keys, wide ? k : NULL, ahead};
 
-		switch (blocks - b) {
-		case 1:
-			scores_vecs(sb, 1, qb, k, k_stride, keys, d, ahead);
-			break;
-		case 2:
-			scores_vecs(sb, 2, qb, k, k_stride, keys, d, ahead);
-			break;
-		case 3:
-			scores_vecs(sb, 3, qb, k, k_stride, keys, d, ahead);
-			break;
-		default:
-			scores_vecs(sb, VECS, qb, k, k_stride, keys, d, ahead);
-		}
+	for (uint32_t b = 0; b < blocks; b += VECS, x.narrow = x.ahead = NULL) {
+		struct sums c = {s + (size_t)b * MLA_SCORES, MLA_BLOCK, MLA_SCORES};
+		const float *qb = (const float *)q + (size_t)b * d * MLA_BLOCK;
+
+		for (uint32_t i = 0; i < d; i += STEPS)
+			dots_of[blocks - b < VECS ? blocks - b : VECS](c, i, &x, i,
+				qb + (size_t)i * MLA_BLOCK, (size_t)d * MLA_BLOCK,
+				d - i < STEPS ? d - i : STEPS);
 	}
 }
 
-/* `rows` lanes by 16 * vecs columns over keys key0 .. key0 + n - 1. */
-INLINE void values_block(float *o, uint32_t rows, uint32_t vecs, const float *p, const float *corr,
-	const float *v, size_t v_stride, uint32_t key0, uint32_t n, uint32_t dv)
+/* Lanes by 16 * vecs columns over n keys; corr: factors of o, or NULL. */
+INLINE void values_block(uint32_t rows, uint32_t vecs, float *o, uint32_t dv, const float *corr,
+	const float *p, const float *v, size_t v_stride, uint32_t n)
 {
 	__m512 acc[ROWS][VECS];
 
-	load(acc, rows, vecs, o, dv, 16);
 #pragma GCC unroll 6
-	for (uint32_t r = 0; !key0 && r < rows; r++)
+	for (uint32_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+		for (uint32_t c = 0; c < vecs; c++) {
+			acc[r][c] = _mm512_load_ps(o + (size_t)r * dv + c * 16);
+			if (corr)
+				acc[r][c] = _mm512_mul_ps(acc[r][c], _mm512_set1_ps(corr[r]));
+		}
+	add_products(acc, rows, vecs, (const float *[]){p, p + 1, p + 2, p + 3, p + 4, p + 5}, MLA_BLOCK,
+		(const float *[]){v, v + 16, v + 32, v + 48}, v_stride, n);
+#pragma GCC unroll 6
+	for (uint32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
 		for (uint32_t c = 0; c < vecs; c++)
-			acc[r][c] = _mm512_mul_ps(acc[r][c], _mm512_set1_ps(corr[r]));
-	add_products(acc, rows, vecs, (struct side){p + (size_t)key0 * MLA_BLOCK, 1, MLA_BLOCK},
-		(struct side){v + key0 * v_stride, 16, v_stride}, n);
-	store(o, dv, 16, acc, rows, vecs);
+			_mm512_store_ps(o + (size_t)r * dv + c * 16, acc[r][c]);
 }
 
-/* All lanes and keys by 16 * vecs columns. */
-INLINE void values_vecs(float *o, uint32_t vecs, const float *p, const float *corr, const float *v,
+#define VALUES(rows, vecs)                                                                              \
+	ALONE void values_##rows##x##vecs(float *o, uint32_t dv, const float *corr, const float *p,    \
+		const float *v, size_t v_stride, uint32_t n)                                           \
+	{                                                                                              \
+		values_block(rows, vecs, o, dv, corr, p, v, v_stride, n);                               \
+	}
+VALUES(6, 4)
+VALUES(5, 4)
+VALUES(6, 2)
+VALUES(5, 2)
+
+/* All lanes and keys by 64 columns, or 32. */
+static void values_vecs(float *o, bool wide, const float *p, const float *corr, const float *v,
 	size_t v_stride, uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	for (uint32_t key0 = 0; key0 < keys; key0 += STEPS) {
 		uint32_t n = keys - key0 < STEPS ? keys - key0 : STEPS;
+		const float *vk = v + key0 * v_stride;
 
-		for (uint32_t b = 0; b < blocks; b++) {
-			float *ob = o + (size_t)b * MLA_BLOCK * dv;
-			const float *pb = p + (size_t)b * MLA_SCORES, *cb = corr + b * MLA_BLOCK;
+		for (uint32_t b = 0; b < blocks; b++)
+			for (uint32_t i = 0; i < MLA_BLOCK; i += i ? 5 : 6) { /* 6, 5, 5 lanes */
+				const float *pk = p + (size_t)b * MLA_SCORES + (size_t)key0 * MLA_BLOCK + i;
+				const float *factors = key0 ? NULL : corr + b * MLA_BLOCK + i;
+				float *to = o + ((size_t)b * MLA_BLOCK + i) * dv;
 
-			values_block(ob, 6, vecs, pb, cb, v, v_stride, key0, n, dv);
-			values_block(ob + (size_t)6 * dv, 5, vecs, pb + 6, cb + 6, v, v_stride, key0,
-				n, dv);
-			values_block(ob + (size_t)11 * dv, 5, vecs, pb + 11, cb + 11, v, v_stride,
-				key0, n, dv);
-		}
+				if (wide)
+					(i ? values_5x4 : values_6x4)(
+						to, dv, factors, pk, vk, v_stride, n);
+				else
+					(i ? values_5x2 : values_6x2)(
+						to, dv, factors, pk, vk, v_stride, n);
+			}
 	}
 }
 
@@ -236,88 +266,68 @@ static void f32_values(float *o, const void *p, const float *corr, const void *v
 	uint32_t even = (keys + 1) / 2 * 2, c = 0;
 
 	for (; c + 16 * VECS <= dv; c += 16 * VECS)
-		values_vecs(o + c, VECS, p, corr, (const float *)v + c, v_stride, blocks, even, dv);
+		values_vecs(o + c, true, p, corr, (const float *)v + c, v_stride, blocks, even, dv);
 	if (c < dv)
-		values_vecs(o + c, 2, p, corr, (const float *)v + c, v_stride, blocks, even, dv);
+		values_vecs(o + c, false, p, corr, (const float *)v + c, v_stride, blocks, even, dv);
 }
 
-/* What a block of expand() adds up. */
-struct expand_block {
-	const struct mla_panels *w;
-	uint32_t col0;
-	uint32_t k0;
-	uint32_t n; /* steps */
-};
-
-/* `rows` keys by 16 * vecs columns over one block of k. */
-INLINE void expand_block(float *out, size_t out_stride, uint32_t rows, uint32_t vecs, const float *x,
-	size_t x_stride, const struct expand_block *e)
+/* c = c + part * scale, with one scale for 2 vectors; c starts at zero when `first`. */
+static void expand_scale(struct sums c, struct sums part, uint32_t rows, uint32_t vecs, bool first,
+	const float *scales, size_t scale_stride)
 {
-	const struct mla_panels *w = e->w;
-	const float *b = (const float *)w->panels + (size_t)e->col0 * w->k + (size_t)e->k0 * 16;
-	__m512 acc[ROWS][VECS];
-
-	if (e->k0 && !w->scales)
-		load(acc, rows, vecs, out, out_stride, 16);
-	else
-		zero(acc, rows, vecs);
-	add_products(acc, rows, vecs, (struct side){x + e->k0, x_stride, 1},
-		(struct side){b, (size_t)w->k * 16, 16}, e->n);
-	if (w->scales)
-#pragma GCC unroll 4
+	for (uint32_t r = 0; r < rows; r++)
 		for (uint32_t v = 0; v < vecs; v++) {
-			size_t panel = e->col0 / WEIGHT_PANEL_ROWS + v / 2;
-			__m512 scale = _mm512_set1_ps(w->scales[panel * w->k_blocks + e->k0 / STEPS]);
+			float *at = c.p + r * c.row + v * c.vec;
+			__m512 old = first ? _mm512_setzero_ps() : _mm512_load_ps(at);
+			__m512 scale = _mm512_set1_ps(scales[v / 2 * scale_stride]);
+			__m512 x = _mm512_load_ps(part.p + r * part.row + v * part.vec);
 
-#pragma GCC unroll 6
-			for (uint32_t r = 0; r < rows; r++) {
-				__m512 c = _mm512_setzero_ps();
-
-				if (e->k0)
-					c = _mm512_load_ps(out + r * out_stride + v * 16);
-				acc[r][v] = _mm512_fmadd_ps(acc[r][v], scale, c);
-			}
+			_mm512_store_ps(at, _mm512_fmadd_ps(x, scale, old));
 		}
-	if (e->k0 + e->n == w->k) {
-#pragma GCC unroll 6
-		for (uint32_t r = 0; r < rows; r++)
-#pragma GCC unroll 4
-			for (uint32_t v = 0; v < vecs; v++)
-				acc[r][v] = mla_avx512_widen(mla_avx512_round_bf16(acc[r][v]));
-	}
-	store(out, out_stride, 16, acc, rows, vecs);
 }
 
-INLINE void expand_vecs(float *out, size_t out_stride, uint32_t vecs, const float *x, size_t x_stride,
-	uint32_t keys, struct expand_block e)
+static void expand_round(struct sums c, uint32_t rows, uint32_t vecs)
 {
-	for (e.k0 = 0; e.k0 < e.w->k; e.k0 += STEPS) {
-		e.n = e.w->k - e.k0 < STEPS ? e.w->k - e.k0 : STEPS;
-		for (uint32_t i = 0; i < keys; i += ROWS) {
-			float *to = out + i * out_stride + e.col0;
+	for (uint32_t r = 0; r < rows; r++)
+		for (uint32_t v = 0; v < vecs; v++) {
+			float *at = c.p + r * c.row + v * c.vec;
 
-			if (keys - i > 4)
-				expand_block(to, out_stride, ROWS, vecs, x + i * x_stride, x_stride, &e);
-			else
-				expand_block(to, out_stride, 4, vecs, x + i * x_stride, x_stride, &e);
+			_mm512_store_ps(at, mla_avx512_widen(mla_avx512_round_bf16(_mm512_load_ps(at))));
 		}
+}
+
+/* All latents by 16 * vecs outputs from `col` on. */
+static void expand_cols(
+	struct sums out, uint32_t vecs, const struct rows *x, const struct mla_panels *w, uint32_t col)
+{
+	float mem[MLA_CHUNK * VECS * 16] __attribute__((aligned(64)));
+	struct sums part = {mem, VECS * 16, 16};
+	const float *b = (const float *)w->panels + (size_t)col * w->k;
+
+	for (uint32_t k = 0; k < w->k; k += STEPS) {
+		const float *scales = w->scales;
+
+		dots_of[vecs](scales ? part : out, k && !scales, x, k, b + (size_t)k * 16, (size_t)w->k * 16,
+			w->k - k < STEPS ? w->k - k : STEPS);
+		if (scales)
+			expand_scale(out, part, x->n, vecs, !k,
+				scales + col / WEIGHT_PANEL_ROWS * w->k_blocks + k / STEPS, w->k_blocks);
 	}
+	expand_round(out, x->n, vecs);
 }
 
 static void f32_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
-	const struct mla_panels *w)
+	const struct mla_panels *w, float *wide)
 {
-	struct expand_block e = {.w = w};
+	struct rows k = {wide ? wide : (float *)x, x_stride, keys, wide ? x : NULL, NULL};
 
-	for (; e.col0 + 16 * VECS <= w->n; e.col0 += 16 * VECS)
-		expand_vecs(out, out_stride, VECS, x, x_stride, keys, e);
-	if (e.col0 < w->n)
-		expand_vecs(out, out_stride, 2, x, x_stride, keys, e);
+	for (uint32_t col = 0; col < w->n; col += 16 * VECS, k.narrow = NULL)
+		expand_cols((struct sums){(float *)out + col, out_stride, 16},
+			w->n - col < 16 * VECS ? 2 : VECS, &k, w, col);
 }
 
 const struct mla_ukernels mla_ukernels_avx512_f32 = {
 	.name = "avx512 f32",
-	.widen = f32_widen,
 	.widen_panels = f32_widen_panels,
 	.pack_q = f32_pack_q,
 	.scores = f32_scores,
