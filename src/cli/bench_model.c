@@ -21,6 +21,7 @@ struct values {
 	struct opt_sizes context;
 	struct opt_sizes seqs;
 	int64_t repeat;
+	int64_t buffer;
 	bool profile;
 	bool json;
 };
@@ -39,6 +40,10 @@ static const struct opt opts[] = {
 		.offset = offsetof(struct values, repeat),
 		.help = "Measurements of each row, of which the median is shown (default: 3 prompts, 16 "
 			"decode steps)." },
+	{ .name = "buffer", .type = OPT_SIZE, .value = "BYTES", .min = 1 << 20, .max = 1e12,
+		.offset = offsetof(struct values, buffer),
+		.help = "Memory that the probe of bandwidth reads (default: four times the last cache, at least "
+			"1G, at most a quarter of what is free)." },
 	{ .name = "profile", .type = OPT_SWITCH, .offset = offsetof(struct values, profile),
 		.help = "Also print where each row's time goes, op by op." },
 	{ .name = "json", .type = OPT_SWITCH, .offset = offsetof(struct values, json),
@@ -103,8 +108,11 @@ static enum status open_runtime(struct runtime *rt, const struct values *v, stru
 	o.max_seqs = seqs;
 	o.max_outputs = seqs;
 	/* The rest is for the probe, for page tables and for what else the machine does. */
-	if (!o.memory_limit_bytes)
-		o.memory_limit_bytes = available_memory_bytes() / 16 * 15 - probe_bytes;
+	if (!o.memory_limit_bytes) {
+		size_t most = available_memory_bytes() / 16 * 15;
+
+		o.memory_limit_bytes = most > probe_bytes ? most - probe_bytes : 1;
+	}
 	while (runtime_open_random(rt, config, shape_format(&v->shape), (uint64_t)v->shape.seed, &o, err) != OK) {
 		if (err->code != E_NOMEM)
 			return err->code;
@@ -148,7 +156,7 @@ static enum status bench_model(const struct values *v, struct error *err)
 	struct runtime rt = { 0 };
 	struct model_config config;
 	struct bench *b = mem_alloc(sizeof(*b));
-	size_t probe_bytes = kernel_probe_bytes();
+	size_t probe_bytes = v->buffer ? (size_t)v->buffer : kernel_probe_bytes();
 	struct machine_isas isas;
 	struct buf out = { 0 };
 	enum status st;

@@ -1,5 +1,5 @@
 /*
- * Limits of a device, measured: what `bench`, `inspect` and the benchmark of kernels print beside their own
+ * Limits of a device, measured: what `bench` and `inspect` print beside their own
  * figures. A probe takes 10 to 25 ms and uses every compute thread; nothing else should run meanwhile. The
  * limits of a shared host change within seconds: probe right before and right after what is measured.
  */

@@ -6,7 +6,7 @@ import tempfile
 from fathom import Case, DEMO, GOLDEN, main
 from fathom import run as run_program
 
-SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2")
+SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2", "--buffer", "16M")
 
 
 def median(values):
@@ -152,6 +152,61 @@ class Bench(Figures):
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
         self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
         self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
+
+
+class Kernel(Figures):
+    def json(self, *args):
+        return json.loads(self.ok("bench", "kernel", *args, "--repeat", "2", "--threads", "1", "--buffer", "16M", "--json"))
+
+    def test_list(self):
+        lines = self.ok("bench", "kernel", "list").splitlines()
+        names = [line.split()[0] for line in lines]
+        for name in ("q_kv_a", "o_proj", "experts_up", "mla_decode", "mla_prompt"):
+            self.assertIn(name, names)
+        self.fails("bench", "kernel", "o_prj", says=["kernel 'o_prj'", *names])
+        self.fails("bench", "kernel", "x" * 100, says=names)
+
+    def test_products(self):
+        v = self.json("q_kv_a", "router", "--m", "1,3")
+        rows = {(r["kernel"], r["format"], r["m"]): r for r in v["rows"]}
+        self.assertEqual([key[:2] for key in rows][::2], [("q_kv_a", "bf16"), ("q_kv_a", "fp8"), ("q_kv_a", "w8a8"),
+                                                         ("q_kv_a", "w4a8"), ("q_kv_a", "w4a8-256"),
+                                                         ("router", "bf16")])
+        for (kernel, name, m), r in rows.items():
+            self.check_figures(r, 2)
+            self.assertGreaterEqual(r["calls_per_repetition"], 1)
+            values = 7168 * (256 if kernel == "router" else 1536 + 576)
+            self.assertAlmostEqual(r["flops"] / (2 * m * values), 1, places=6)
+            self.assertEqual(r["int8_ops"] > 0, name.startswith("w"))
+            size = {"bf16": 2, "fp8": 1, "w8a8": 1}.get(name, 0.5)
+            self.assertAlmostEqual(r["bytes"] / (values * size), 1, delta=0.07)  # scales
+
+    def test_experts(self):
+        one, many = self.json("experts_up", "--format", "w4a8", "--m", "1,8")["rows"]
+        self.assertAlmostEqual(one["flops"] / (9 * 2 * 7168 * 4096), 1, places=6)  # 8 experts and the shared one
+        self.assertAlmostEqual(many["flops"] / one["flops"], 8, places=6)
+        self.assertGreater(many["bytes"], 5 * one["bytes"])  # rows meet in few experts
+        self.assertLess(many["bytes"], 65 / 9 * one["bytes"] * 1.001)
+
+    def test_attention(self):
+        rows = self.json("mla_decode", "mla_prompt", "--m", "2,100", "--context", "0,70")["rows"]
+        self.assertEqual([(r["kernel"], r["context_tokens"], r["m"]) for r in rows],
+                         [("mla_decode", 0, 2), ("mla_decode", 70, 2), ("mla_prompt", 0, 2), ("mla_prompt", 0, 100),
+                          ("mla_prompt", 70, 2), ("mla_prompt", 70, 100)])
+        self.assertEqual(rows[1]["flops"], 2 * 71 * 128 * 2 * (512 + 576))
+        self.assertEqual(rows[1]["bytes"], 2 * 71 * 2 * 576)
+
+    def test_table(self):
+        text = self.ok("bench", "kernel", "router", "--isa", "ref", "--m", "1", "--repeat", "1", "--threads", "1", "--buffer",
+                       "16M")
+        self.assertRegex(text, r"\nrouter +ref +bf16 +1 +- ")
+        self.assertRegex(text, r"\nhighest seen: ")
+
+    def test_errors(self):
+        self.fails("bench", "kernel", code=2, says="list | all | NAME")
+        self.fails("bench", "kernel", "all", "--m", "0", code=2, says="--m: found '0'")
+        self.fails("bench", "kernel", "all", "--isa", "sse", says="--isa: found 'sse'")
+        self.fails("bench", "kernel", "all", "--format", "int4", code=2, says=["--format: found 'int4'", "w4a8"])
 
 
 class Engine(Case):

@@ -1,5 +1,5 @@
 /*
- * Attention calls with made-up contents, for the tests and the benchmark. A value follows from
+ * Attention calls with made-up contents, for the tests. A value follows from
  * (what, sequence id, position, index) alone, so the same token can be computed in any chunk, batch
  * and block size and its bits compared.
  */
