@@ -27,6 +27,7 @@
 	{ .name = "memory-limit", .type = OPT_SIZE, .value = "BYTES", .min = 1, .max = 1e15,       \
 		.offset = offsetof(struct machine_values, memory_limit),                           \
 		.help = "Refuse to hold more than this, such as 20G (default: the memory available)." }, \
+	MACHINE_QUANTIZATION(offsetof(struct machine_values, quantization)),                       \
 	{ .name = "progress", .type = OPT_SWITCH,                                                  \
 		.offset = offsetof(struct machine_values, progress),                               \
 		.help = "Progress bars of long work, on a terminal (default: yes)." },               \
@@ -117,6 +118,11 @@ enum status machine_isas(struct machine_isas *out, const char *list, struct erro
 	return OK;
 }
 
+enum weights_quantization machine_quantization(const struct machine_values *v)
+{
+	return v->quantization ? weights_quantization_parse(v->quantization) : QUANTIZATION_STORED;
+}
+
 enum status machine_runtime_options(struct runtime_options *out, const struct machine_values *v,
 	struct error *err)
 {
@@ -127,6 +133,7 @@ enum status machine_runtime_options(struct runtime_options *out, const struct ma
 	o.threads = (int)v->threads;
 	o.pin = v->pin;
 	o.progress = v->progress;
+	o.quantization = machine_quantization(v);
 	o.block_tokens = (uint32_t)v->block_size;
 	o.max_context_tokens = (uint32_t)v->max_model_len;
 	o.max_batch_tokens = (uint32_t)v->max_num_batched_tokens;

@@ -24,7 +24,15 @@ struct machine_values {
 	int64_t memory_limit;
 	bool progress;
 	const char *log_level;
+	const char *quantization; /* NULL: as stored */
 };
+
+/* The row of --quantization, for tables that list machine options one by one. `at`: its offset. */
+#define MACHINE_QUANTIZATION(at)                                                                   \
+	{ .name = "quantization", .letter = 'q', .type = OPT_CHOICE, .choices = WEIGHTS_QUANTIZATIONS, .offset = (at), \
+		.help = "w8a8_dynamic: make float linear layers (FP8, BF16) INT8 while loading, with a scale for each " \
+			"row, and quantize their inputs by token; kv_b_proj, router and head stay. fp8 and ascend ask " \
+			"for checkpoints that are so. Default: what the checkpoint says." }
 
 struct machine_values machine_defaults(void);
 
@@ -45,6 +53,8 @@ struct machine_isas {
 };
 /* "auto", "all" or names with commas between. */
 enum status machine_isas(struct machine_isas *out, const char *list, struct error *err);
+
+enum weights_quantization machine_quantization(const struct machine_values *v);
 
 /* Sets the log level too. */
 enum status machine_runtime_options(struct runtime_options *out, const struct machine_values *v,

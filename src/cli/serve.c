@@ -13,7 +13,6 @@
 #include "cli/prompter.h"
 #include "cli/serve_options.h"
 #include "server/serving.h"
-#include "weights/description.h"
 
 #define MAX_GENERATION_CONFIG_BYTES ((size_t)1 << 20)
 
@@ -212,18 +211,6 @@ static void log_changed(const struct serve_values *v, const char *dir)
 	buf_deinit(&one);
 }
 
-/* `ascend` asks for what only a description can tell; vLLM's plugin refuses it without one, too. */
-static enum status check_quantization(const struct serve_values *v, const char *dir, struct error *err)
-{
-	for (int i = 0; serve_accepted[i].name; i++) {
-		if (strcmp(serve_accepted[i].name, "quantization") == 0 && v->accepted_text[i] &&
-			strcmp(v->accepted_text[i], "ascend") == 0 && !description_present(dir))
-			return error_set(err, E_INVAL, "--quantization ascend: %.120s has no "
-				"quant_model_description*.json", dir);
-	}
-	return OK;
-}
-
 /* A model without a chat template can be served for completions. */
 static enum status open_text(struct serving_options *o, struct owned *w, const struct serve_values *v,
 	const char *dir, struct error *err)
@@ -248,7 +235,6 @@ static enum status run(const struct serve_values *v, const char *dir, struct err
 	enum status st;
 
 	TRY_GOTO(out, set_engine(&o.engine, v, err));
-	TRY_GOTO(out, check_quantization(v, dir, err));
 	log_changed(v, dir);
 	log_accepted(v);
 	TRY_GOTO(out, set_listener(&o, v, err));

@@ -159,11 +159,13 @@ static enum status verify(const struct values *v, const char *dir, const char *p
 	struct golden g = { 0 };
 	struct buf routes = { 0 };
 	struct verify_report rep = { .model = dir, .path = path, .digest = v->digest, .golden = &g };
+	struct weights_options wo = weights_options_default();
 	struct model_config config;
 	uint32_t n = 0;
 	enum status st;
 
-	TRY_GOTO(out, config_load(&config, dir, err));
+	wo.quantization = machine_quantization(&v->machine);
+	TRY_GOTO(out, weights_config(&config, dir, &wo, err));
 	rep.limits = limits_of(v, &config);
 	TRY_GOTO(out, golden_load(&g, path, &config, err));
 	TRY_GOTO(out, load_routes(&g, &routes, v, path, &config, err));

@@ -205,7 +205,8 @@ enum status runtime_open(struct runtime *rt, const char *dir, const struct runti
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
 	wo.progress = options->progress;
-	TRY(config_load(&config, dir, err));
+	wo.quantization = options->quantization;
+	TRY(weights_config(&config, dir, &wo, err));
 	TRY(choose_context(rt, options, config.max_position_embeddings, err));
 	TRY(check_options(options, err));
 	TRY(weights_plan(&need, dir, &wo, err));
@@ -234,6 +235,9 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 
 	*rt = (struct runtime){0};
 	shape.integer = weight_traits(format)->integer; /* its workspace is larger */
+	if (options->quantization != QUANTIZATION_STORED)
+		return error_set(err, E_INVAL, "--quantization %s: random weights are made in --format",
+			weights_quantization_name(options->quantization));
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
 	wo.progress = options->progress;

@@ -34,6 +34,7 @@ struct runtime_options {
 	bool pin;
 	bool mtp;            /* load the MTP layer if there is one */
 	bool progress;
+	enum weights_quantization quantization;
 	uint32_t block_tokens;
 	uint32_t max_context_tokens; /* of one sequence; 0: what config.json allows, 8192 at most */
 	uint32_t max_seqs;

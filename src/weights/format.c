@@ -4,6 +4,7 @@
  * To add one: a row in the table, with the tensors beside a matrix, and a function that packs a panel of
  * it. Finding, checking and reading those tensors, sharding and sizes follow from the row.
  */
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,10 +64,85 @@ static void pack_int(const struct pack_job *p)
 		}
 }
 
+/*
+ * The whole row r of the panel in its tensor, as F32: all ranks that divide its columns find the same scale.
+ * f8: the values of E4M3.
+ */
+static void float_row(const struct pack_job *p, uint32_t r, const float *f8, float *out)
+{
+	const uint8_t *src = p->src + (r * p->row_stride - p->col) * dtype_bytes(p->type);
+	const float *scales = p->part[PART_SCALE];
+	size_t cols = p->row_stride;
+
+	if (p->type != DT_F8_E4M3) {
+		for (size_t c = 0; c < cols; c++)
+			out[c] = dtype_to_f32(p->type, src, c);
+		return;
+	}
+	scales += (p->row % WEIGHT_SCALE_BLOCK + r) / WEIGHT_SCALE_BLOCK * p->part_cols[PART_SCALE];
+	for (size_t c = 0; c < cols; c++)
+		out[c] = f8[src[c]] * scales[c / WEIGHT_SCALE_BLOCK];
+}
+
+/* Columns first .. first + n - 1 of a row, quantized; returns the scale of the row. */
+static float quantize_row(int8_t *out, const float *row, size_t cols, size_t first, size_t n)
+{
+	float max = 0, scale;
+	bool finite = true;
+
+	for (size_t c = 0; c < cols; c++) {
+		float x = fabsf(row[c]);
+
+		finite &= x <= FLT_MAX;
+		max = x > max ? x : max;
+	}
+	scale = max / 127;
+	if (!finite || scale < FLT_MIN) {
+		memset(out, 0, n);
+		return finite ? 0 : NAN;
+	}
+	for (size_t c = 0; c < n; c++)
+		out[c] = (int8_t)lrintf(row[first + c] / scale);
+	return scale;
+}
+
+static void pack_quantizing(const struct pack_job *p)
+{
+	uint32_t k = p->w->k;
+	float scale[WEIGHT_PANEL_ROWS], f8[256], *row = p->scratch;
+	int8_t *bytes = (int8_t *)(row + p->row_stride);
+	struct pack_job q = *p;
+
+	for (uint32_t i = 0; i < 256; i++)
+		f8[i] = f8e4m3_to_f32((uint8_t)i);
+	for (uint32_t r = 0; r < p->n_rows; r++) {
+		float_row(p, r, f8, row);
+		scale[r] = quantize_row(bytes + (size_t)r * k, row, p->row_stride, p->col, k);
+	}
+	q.src = (const uint8_t *)bytes;
+	q.type = DT_I8;
+	q.row_stride = k;
+	q.part[PART_SCALE] = scale;
+	q.part_cols[PART_SCALE] = 1;
+	pack_int(&q);
+}
+
+size_t weight_scheme_scratch(const struct weight_scheme *scheme, size_t cols, size_t k)
+{
+	return scheme->quantizes ? sizeof(float) * cols + WEIGHT_PANEL_ROWS * k : 0;
+}
+
 /* --- the table ---------------------------------------------------------------------------------- */
 
 #define FLOATS (DTYPE_BIT(DT_F32) | DTYPE_BIT(DT_BF16) | DTYPE_BIT(DT_F16))
 #define IGNORED(suffix) {suffix, PART_IGNORED, PART_ANY, ~0u, true}
+#define F8_PARTS                                                                                   \
+	{{"weight_scale_inv", PART_SCALE, PART_BLOCKS,                                             \
+		DTYPE_BIT(DT_F32) | DTYPE_BIT(DT_BF16) | DTYPE_BIT(DT_U8), false}}
+/* A row for a dtype whose matrices become integers with a scale for each row, by an option. */
+#define QUANTIZING(type, text)                                                                     \
+	.name = text " as W8A8_DYNAMIC", .quantizes = true, .dtype = type, .rows_per_byte = 1,     \
+	.packed = WEIGHT_I8, .pack = pack_quantizing
 
 static const struct weight_scheme schemes[] = {
 	{.name = "BF16", .dtype = DT_BF16, .rows_per_byte = 1, .packed = WEIGHT_BF16, .pack = pack_plain},
@@ -76,10 +152,12 @@ static const struct weight_scheme schemes[] = {
 		.dtype = DT_F8_E4M3,
 		.rows_per_byte = 1,
 		.packed = WEIGHT_F8_BLOCK,
-		.parts = {{"weight_scale_inv", PART_SCALE, PART_BLOCKS,
-			DTYPE_BIT(DT_F32) | DTYPE_BIT(DT_BF16) | DTYPE_BIT(DT_U8), false}},
+		.parts = F8_PARTS,
 		.pack = pack_f8,
 	},
+	{QUANTIZING(DT_BF16, "BF16")},
+	{QUANTIZING(DT_F32, "F32")},
+	{QUANTIZING(DT_F8_E4M3, "FP8"), .parts = F8_PARTS},
 	{
 		/* deq_scale is input_scale times the weight's; I64 holds the bits of an F32 (models in F16). A
 		 * float bias is in quant_bias already. */
@@ -129,10 +207,10 @@ static const struct weight_scheme schemes[] = {
 	},
 };
 
-const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype)
+const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype, bool quantizes)
 {
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++)
-		if (!schemes[i].described && schemes[i].dtype == dtype)
+		if (!schemes[i].described && schemes[i].dtype == dtype && schemes[i].quantizes == quantizes)
 			return &schemes[i];
 	return NULL;
 }

@@ -462,7 +462,8 @@ enum status layout_build(struct layout *l, const struct model_config *config,
 	enum status st;
 
 	BUG_ON(p->tp_rank >= p->tp_size || p->ep_rank >= p->ep_size);
-	*l = (struct layout){.files = files, .description = description, .format = format};
+	*l = (struct layout){.files = files, .description = description, .format = format,
+		.quantize = options->quantization == QUANTIZATION_W8A8_DYNAMIC};
 	l->w = mem_alloc(sizeof(*l->w));
 	l->w->config = *config;
 	l->w->plan = options->plan;

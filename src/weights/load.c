@@ -34,8 +34,9 @@ struct loader {
 	struct unit *units; /* owned */
 	size_t n, cap;
 	size_t unit_bytes;    /* most source bytes of a unit */
+	size_t scratch_bytes; /* most that packing a panel needs */
 	size_t part_values;   /* most values of a unit in tensors beside matrices */
-	size_t buffer_stride; /* of one thread: source, then parts as F32 or I32, then as read */
+	size_t buffer_stride; /* of one thread: source, scratch, then parts as F32 or I32, then as read */
 	uint8_t *buffers;
 	atomic_size_t next;
 	atomic_size_t done_bytes;
@@ -107,6 +108,8 @@ static void cut_matrix(struct loader *ld, const struct item *it)
 	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++)
 		values += (source_rows / part_rows(&it->scheme->parts[i]) + 2) * part_cols(it, i);
 	ld->part_values = larger(ld->part_values, values);
+	ld->scratch_bytes =
+		larger(ld->scratch_bytes, weight_scheme_scratch(it->scheme, item_cols(it), it->w->k));
 }
 
 static void cut_values(struct loader *ld, const struct item *it)
@@ -139,8 +142,9 @@ static void cut(struct loader *ld, const struct layout *l)
 	}
 	qsort(ld->units, ld->n, sizeof(*ld->units), by_place);
 	ld->unit_bytes = (ld->unit_bytes + 63) / 64 * 64;
-	ld->buffer_stride =
-		(ld->unit_bytes + (sizeof(float) + sizeof(uint64_t)) * ld->part_values + 64 + 4095) / 4096 * 4096;
+	ld->scratch_bytes = (ld->scratch_bytes + 63) / 64 * 64;
+	ld->buffer_stride = (ld->unit_bytes + ld->scratch_bytes +
+		(sizeof(float) + sizeof(uint64_t)) * ld->part_values + 64 + 4095) / 4096 * 4096;
 }
 
 /* --- one unit ----------------------------------------------------------------------------------- */
@@ -148,6 +152,7 @@ static void cut(struct loader *ld, const struct layout *l)
 /* Where a thread reads to. */
 struct buffers {
 	uint8_t *data;
+	void *scratch;
 	uint32_t *parts; /* F32 or I32, one part after the other */
 	uint8_t *raw;
 };
@@ -217,7 +222,7 @@ static enum status read_parts(struct loader *ld, const struct item *it, uint64_t
 
 /* Panel `panel` of an item from source bytes at `src`, which lie at (row, col) of the tensor. */
 static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const uint8_t *src, uint64_t row,
-	uint64_t col, const struct unit_parts *parts)
+	uint64_t col, const struct unit_parts *parts, void *scratch)
 {
 	bool t = it->map.transposed;
 	size_t stride = item_cols(it);
@@ -232,6 +237,7 @@ static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const u
 		.transposed = t,
 		.row = row,
 		.col = col,
+		.scratch = scratch,
 	};
 
 	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++) {
@@ -267,7 +273,8 @@ static enum status load_matrix(
 		uint64_t at_col = m->col0 + (m->transposed ? in_group + i : 0);
 		const uint8_t *src = b->data + (at_row - row) / per_byte * bytes + at_col * elem;
 
-		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, &parts);
+		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, &parts,
+			b->scratch);
 	}
 	return OK;
 }
@@ -309,9 +316,10 @@ static void load_thread(void *arg, int thread, int n_threads)
 {
 	struct loader *ld = arg;
 	uint8_t *mem = ld->buffers + (size_t)thread * ld->buffer_stride;
-	struct buffers b = {mem, (uint32_t *)(mem + ld->unit_bytes), NULL};
+	struct buffers b = {mem, mem + ld->unit_bytes, NULL, NULL};
 	size_t i;
 
+	b.parts = (uint32_t *)(mem + ld->unit_bytes + ld->scratch_bytes);
 	b.raw = (uint8_t *)(b.parts + ld->part_values);
 	while ((i = atomic_fetch_add(&ld->next, 1)) < ld->n && !atomic_load(&ld->failed)) {
 		const struct unit *u = &ld->units[i];
@@ -405,7 +413,7 @@ static enum status open_checkpoint(struct checkpoint *c, const char *dir, const 
 	enum status st;
 
 	*c = (struct checkpoint){0};
-	TRY(config_load(&config, dir, err));
+	TRY(weights_config(&config, dir, options, err));
 	TRY(check_maker(dir, err));
 	TRY(safetensors_open_dir(&c->files, dir, err));
 	TRY_GOTO(out, description_open(&c->description, dir, err));

@@ -128,7 +128,8 @@ static enum status find_scheme(
 		TRY(find_described(s, full, src, &it->scheme));
 	if (!t || it->scheme)
 		return OK;
-	it->scheme = weight_scheme_of_dtype(t->dtype);
+	it->scheme = weight_scheme_of_dtype(
+		t->dtype, s->l->quantize && (src->role == SOURCE_LINEAR || src->role == SOURCE_EXPERT));
 	plain |= s->l->description != NULL;
 	if (!it->scheme || (plain && it->scheme->parts[0].suffix))
 		return source_wrong_dtype(s, t, plain ? "BF16 or F32" : "BF16, F32 or F8_E4M3");

@@ -8,7 +8,8 @@
  *
  * A format is one row of the table in weights/format.c, told by a tensor's dtype or by
  * quant_model_description.json. BF16 and F32 matrices become WEIGHT_BF16, FP8 E4M3 128x128 becomes
- * WEIGHT_F8_BLOCK, msmodelslim's W8A8 becomes WEIGHT_I8 and its W4A8 WEIGHT_I4.
+ * WEIGHT_F8_BLOCK, msmodelslim's W8A8 becomes WEIGHT_I8 and its W4A8 WEIGHT_I4. An option turns floats into
+ * WEIGHT_I8 while they are packed.
  *
  * Tensor names are those of the checkpoint (spec: model, section 2). Layer num_hidden_layers is the
  * MTP layer; its copies of the embedding and the head are not loaded.
@@ -82,8 +83,28 @@ struct model_weights {
 	void *map;                    /* owned: where everything above lies */
 };
 
+/* What a load makes of a checkpoint's matrices. */
+enum weights_quantization {
+	QUANTIZATION_STORED, /* they keep their format */
+	QUANTIZATION_FP8,    /* the same; the checkpoint must be FP8 */
+	QUANTIZATION_ASCEND, /* the same; it must have a quant_model_description*.json */
+	/*
+	 * Float linear layers become WEIGHT_I8 as msmodelslim's W8A8_DYNAMIC: a scale for each row, the
+	 * largest value / 127, values rounded to nearest even, inputs quantized by row. kv_b_proj, router,
+	 * eh_proj, norms, embedding and head stay as they are, as in its files. A row with a value that is not
+	 * finite has a scale that is not.
+	 */
+	QUANTIZATION_W8A8_DYNAMIC,
+	QUANTIZATION_COUNT,
+};
+/* Names of all but the first, as --quantization has them, between '|'. */
+#define WEIGHTS_QUANTIZATIONS "fp8|ascend|w8a8_dynamic"
+const char *weights_quantization_name(enum weights_quantization q); /* of the first: "" */
+enum weights_quantization weights_quantization_parse(const char *name); /* QUANTIZATION_COUNT: unknown */
+
 struct weights_options {
 	struct shard_plan plan;
+	enum weights_quantization quantization;
 	bool mtp;                 /* load the MTP layer if the checkpoint has one */
 	size_t memory_limit_bytes; /* 0: the memory available to the process */
 	bool progress;            /* bar on a terminal, for loads over two seconds */
@@ -91,6 +112,11 @@ struct weights_options {
 
 /* Everything of this process: one rank, MTP layer, no limit but the machine. */
 struct weights_options weights_options_default(void);
+
+/* DIR's configuration as a load with these options has it. E_INVAL when the checkpoint is not what
+ * options->quantization asks for. */
+enum status weights_config(struct model_config *out, const char *dir, const struct weights_options *options,
+	struct error *err);
 
 /*
  * What a load will need, known from file headers alone. E_NOMEM with both figures when it exceeds the

@@ -61,6 +61,7 @@ struct pack_job {
 	/* By role, from the part's row that belongs to `row` on: F32, biases I32; rows of part_cols. */
 	const void *part[PART_ROLES];
 	size_t part_cols[PART_ROLES];
+	void *scratch; /* weight_scheme_scratch() bytes, 64-byte aligned */
 };
 
 /* One way in which checkpoints store a matrix (format.c has the table). */
@@ -68,6 +69,7 @@ struct weight_scheme {
 	const char *name; /* that of a description, where `described` */
 	bool described;   /* told by quant_model_description.json; else by the dtype of NAME.weight */
 	bool grouped;     /* of two rows of a name, the one for descriptions with a group_size */
+	bool quantizes;   /* packs floats as integers; of two rows of a dtype, the one for that */
 	enum dtype dtype; /* of NAME.weight */
 	uint32_t rows_per_byte; /* of NAME.weight: 2 where a byte holds two rows; else 1 */
 	enum weight_format packed;
@@ -76,7 +78,9 @@ struct weight_scheme {
 };
 
 /* The row for a tensor's dtype, without a description or FLOAT in it; NULL when there is none. */
-const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype);
+const struct weight_scheme *weight_scheme_of_dtype(enum dtype dtype, bool quantizes);
+/* Bytes that packing a panel needs besides; cols: of the tensor, k of them are packed. */
+size_t weight_scheme_scratch(const struct weight_scheme *scheme, size_t cols, size_t k);
 /* The row for a described scheme; NULL when there is none. */
 const struct weight_scheme *weight_scheme_named(const char *name, bool grouped);
 /* Names of all described schemes, for messages: "FLOAT, W8A8, ...". */
@@ -126,6 +130,7 @@ struct layout {
 	const struct safetensors *files; /* NULL: random weights of `format` */
 	const struct description *description; /* or NULL */
 	enum weight_format format;
+	bool quantize; /* floats become integers: QUANTIZATION_W8A8_DYNAMIC */
 	struct item *items; /* owned */
 	size_t n_items, cap;
 	size_t bytes;      /* of all destinations */
