@@ -60,6 +60,7 @@ struct grammar_ir {
 	bool over, late;
 	/* Rules that JSON needs again and again; 0: not there yet, else index + 1. */
 	uint32_t json_string, json_value, json_number, json_integer, json_ws;
+	struct multiples *multiples; /* in the arena; by divisor */
 };
 
 void grammar_ir_init(struct grammar_ir *ir);
@@ -126,6 +127,9 @@ struct number_bounds {
 };
 enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b,
 	bool integer, struct error *err);
+/* Multiples of by, in whole digits; the bounds are those of grammar_number_node(). */
+enum status grammar_multiple_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b, double by,
+	struct error *err);
 
 /* A regular expression for a format of strings; NULL for one that is not known. */
 const char *grammar_format_regex(const char *format);

@@ -2,7 +2,8 @@
  * Numbers between bounds as nodes over their decimal digits (text/grammar_ir.h), and the formats of strings.
  *
  * A magnitude is a whole part without leading zeros and a fraction. Comparing digit by digit gives, for each
- * bound, the texts that agree with it for a while and then leave it on the right side.
+ * bound, the texts that agree with it for a while and then leave it on the right side. Multiples of a whole number
+ * are told by the remainder of the digits so far.
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #define MAX_FRACTION 20u
 #define MAX_DECIMALS 32 /* name every double between the bounds that are taken */
 #define DIGITS 40
+#define MAX_DIVISOR 128u /* without its trailing zeros */
 
 struct magnitude {
 	char whole[DIGITS];    /* no leading zeros but "0" */
@@ -240,16 +242,23 @@ static struct g_node *magnitudes(struct grammar_ir *ir, double lo, bool lo_open,
 	return integer ? whole_between(ir, v.lo.whole, v.has_hi ? v.hi.whole : NULL) : real_between(ir, &v);
 }
 
+static enum status check_bounds(const struct number_bounds *b, struct error *err)
+{
+	if ((b->has_min && !(fabs(b->min) <= MAX_BOUND)) || (b->has_max && !(fabs(b->max) <= MAX_BOUND)))
+		return error_set(err, E_UNSUPPORTED, "bounds of numbers above 1e15 are not supported");
+	if ((b->has_min && b->min != 0 && fabs(b->min) < 1e-15) || (b->has_max && b->max != 0 && fabs(b->max) < 1e-15))
+		return error_set(err, E_UNSUPPORTED, "bounds of numbers closer to 0 than 1e-15 are not supported");
+	return OK;
+}
+
 enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b,
 	bool integer, struct error *err)
 {
 	double min = b->has_min ? b->min : -INFINITY, max = b->has_max ? b->max : INFINITY;
 	struct g_node *node = NULL;
 
-	if ((b->has_min && !(fabs(min) <= MAX_BOUND)) || (b->has_max && !(fabs(max) <= MAX_BOUND)))
-		return error_set(err, E_UNSUPPORTED, "bounds of numbers above 1e15 are not supported");
-	if ((b->has_min && min != 0 && fabs(min) < 1e-15) || (b->has_max && max != 0 && fabs(max) < 1e-15))
-		return error_set(err, E_UNSUPPORTED, "bounds of numbers closer to 0 than 1e-15 are not supported");
+	TRY(check_bounds(b, err));
+	max = max == 0 ? 0 : max; /* -0 has a sign of its own */
 	if (max >= 0)
 		node = magnitudes(ir, min > 0 ? min : 0, min >= 0 && b->has_min && b->min_open, max,
 			b->has_max && b->max_open, integer);
@@ -257,6 +266,150 @@ enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, cons
 		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), magnitudes(ir, max < 0 ? -max : 0,
 			max < 0 ? b->max_open : integer || (max == 0 && b->max_open), -min, b->has_min && b->min_open,
 			integer))); /* integers have no -0 */
+	*out = node ? node : g_never(ir);
+	return OK;
+}
+
+/* --- multiples ------------------------------------------------------------------------------------------- */
+
+/* Of one divisor, by remainder of the digits so far: rule + 1 for at least and at most so many digits more. */
+struct multiples {
+	struct multiples *next;
+	struct grammar_ir *ir;
+	uint32_t by;
+	uint32_t *rules[MAX_WHOLE + 1][MAX_WHOLE + 1]; /* [at least][at most], NULL or [by] in the arena */
+};
+
+static struct multiples *multiples_of(struct grammar_ir *ir, uint32_t by)
+{
+	struct multiples *m = ir->multiples;
+
+	while (m && m->by != by)
+		m = m->next;
+	if (m)
+		return m;
+	m = arena_try_alloc(&ir->arena, 1, sizeof(*m));
+	if (!m) {
+		ir->over = true;
+		return NULL;
+	}
+	*m = (struct multiples){ .next = ir->multiples, .ir = ir, .by = by };
+	return ir->multiples = m;
+}
+
+static uint32_t *rule_of(struct multiples *m, uint32_t min, uint32_t max, uint32_t remainder)
+{
+	uint32_t **row = &m->rules[min][max];
+
+	if (!*row)
+		*row = arena_try_alloc(&m->ir->arena, m->by, sizeof(**row));
+	if (*row)
+		return *row + remainder;
+	m->ir->over = true;
+	return NULL;
+}
+
+/* From min to max more digits, none of them bound. One way for all their numbers keeps masks cheap. */
+static struct g_node *rest_of(struct multiples *m, uint32_t min, uint32_t max, uint32_t remainder)
+{
+	struct g_node *out = min || remainder ? g_never(m->ir) : g_empty(m->ir);
+	uint32_t *rule;
+
+	if (max == 0)
+		return out;
+	rule = rule_of(m, min, max, remainder);
+	if (!rule || *rule)
+		return rule ? g_call(m->ir, *rule - 1) : out;
+	*rule = g_rule_new(m->ir, NULL) + 1;
+	for (uint32_t first = 0; first < 10 && first < m->by; first++) { /* digits of one remainder go one way */
+		struct g_range r[10];
+		size_t n = 0;
+
+		for (uint32_t d = first; d < 10; d += m->by)
+			r[n++] = (struct g_range){ '0' + d, '0' + d };
+		out = g_alt(m->ir, out, g_seq(m->ir, g_class(m->ir, r, n, false),
+			rest_of(m, min ? min - 1 : 0, max - 1, (10 * remainder + first) % m->by)));
+	}
+	g_rule_set(m->ir, *rule - 1, out);
+	return g_call(m->ir, *rule - 1);
+}
+
+/* n digits between lo and hi; NULL: the digits so far are already above, or below. */
+static struct g_node *multiples_between(struct multiples *m, const char *lo, const char *hi, uint32_t n, uint32_t remainder)
+{
+	char from = lo ? *lo : '0', to = hi ? *hi : '9';
+	struct g_node *out = NULL;
+
+	if (n == 0 || (!lo && !hi))
+		return rest_of(m, n, n, remainder);
+	for (char d = from; d <= to; d++)
+		out = g_alt(m->ir, out, g_seq(m->ir, digits(m->ir, d, d), multiples_between(m, lo && d == from ? lo + 1 : NULL,
+			hi && d == to ? hi + 1 : NULL, n - 1, (10 * remainder + (uint32_t)(d - '0')) % m->by)));
+	return out ? out : g_never(m->ir);
+}
+
+/* From min to max digits, the first of them not 0. */
+static struct g_node *multiples_of_length(struct multiples *m, uint32_t min, uint32_t max)
+{
+	struct g_node *out = NULL;
+
+	for (char d = '1'; d <= '9' && min <= max; d++)
+		out = g_alt(m->ir, out, g_seq(m->ir, digits(m->ir, d, d), rest_of(m, min - 1, max - 1, (uint32_t)(d - '0') % m->by)));
+	return out ? out : g_never(m->ir);
+}
+
+/* Magnitudes of multiples of by * 10^zeros, from lo to hi, none of them 0; hi < 0: no end. */
+static struct g_node *multiple_magnitudes(struct grammar_ir *ir, uint32_t by, uint32_t zeros, double lo, double hi)
+{
+	double unit = pow(10, zeros);
+	int64_t from = (int64_t)ceil(fmax(lo, 1) / unit), to = hi < 0 ? INT64_MAX : (int64_t)floor(hi / unit);
+	struct multiples *m = multiples_of(ir, by);
+	char least[DIGITS], most[DIGITS];
+	struct g_node *out;
+	uint32_t n, last;
+
+	if (!m || from > to)
+		return g_never(ir);
+	n = (uint32_t)snprintf(least, sizeof(least), "%lld", (long long)from);
+	last = (uint32_t)snprintf(most, sizeof(most), "%lld", (long long)to);
+	if (hi < 0) {
+		out = g_alt(ir, multiples_between(m, least, NULL, n, 0), multiples_of_length(m, n + 1, MAX_WHOLE - zeros));
+	} else if (n == last) {
+		out = multiples_between(m, least, most, n, 0);
+	} else {
+		out = g_alt(ir, multiples_between(m, least, NULL, n, 0), multiples_of_length(m, n + 1, last - 1));
+		memset(least, '0', last);
+		least[0] = '1';
+		out = g_alt(ir, out, multiples_between(m, least, most, last, 0));
+	}
+	memset(least, '0', zeros);
+	return g_seq(ir, out, g_bytes(ir, least, zeros));
+}
+
+enum status grammar_multiple_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b, double by,
+	struct error *err)
+{
+	double min = b->has_min ? b->min : -INFINITY, max = b->has_max ? b->max : INFINITY;
+	struct g_node *node = NULL;
+	uint32_t zeros = 0;
+
+	if (!(by > 0))
+		return error_set(err, E_INVAL, "multipleOf: found %g, expected a number above 0", by);
+	for (; by == floor(by) && by >= 10 && fmod(by, 10) == 0 && zeros < 15; zeros++)
+		by /= 10;
+	if (by != floor(by) || by > MAX_DIVISOR)
+		return error_set(err, E_UNSUPPORTED, "multipleOf %g is not supported: whole numbers up to %u are, and these with "
+			"zeros behind them", by * pow(10, zeros), MAX_DIVISOR);
+	TRY(check_bounds(b, err));
+	min = b->has_min && b->min_open ? floor(min) + 1 : ceil(min);
+	max = b->has_max && b->max_open ? ceil(max) - 1 : floor(max);
+	if (min <= 0 && max >= 0)
+		node = g_text(ir, "0");
+	if (max > 0 && min <= max)
+		node = g_alt(ir, node, multiple_magnitudes(ir, (uint32_t)by, zeros, min, b->has_max ? max : -1));
+	if (min < 0 && min <= max)
+		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"),
+			multiple_magnitudes(ir, (uint32_t)by, zeros, -max, b->has_min ? -min : -1)));
 	*out = node ? node : g_never(ir);
 	return OK;
 }

@@ -78,9 +78,10 @@ static const struct keyword {
 	{ "properties", FOR_OBJECT }, { "required", FOR_OBJECT }, { "additionalProperties", FOR_OBJECT },
 	{ "patternProperties", FOR_OBJECT }, { "propertyNames", FOR_OBJECT },
 	{ "items", FOR_ARRAY }, { "prefixItems", FOR_ARRAY }, { "minItems", FOR_ARRAY }, { "maxItems", FOR_ARRAY },
+	{ "uniqueItems", FOR_ARRAY },
 	{ "minLength", FOR_STRING }, { "maxLength", FOR_STRING }, { "pattern", FOR_STRING }, { "format", FOR_STRING },
 	{ "minimum", FOR_NUMBER }, { "maximum", FOR_NUMBER }, { "exclusiveMinimum", FOR_NUMBER },
-	{ "exclusiveMaximum", FOR_NUMBER },
+	{ "exclusiveMaximum", FOR_NUMBER }, { "multipleOf", FOR_NUMBER },
 };
 
 static const struct keyword *find_keyword(const char *name)
@@ -177,7 +178,7 @@ static enum status number_of_type(struct schema *s, struct g_node **out, const j
 {
 	struct number_bounds b = { 0 };
 	bool is;
-	double v = 0;
+	double v = 0, by = 0;
 
 	TRY(bound(s, schema, "minimum", &b.has_min, &b.min));
 	TRY(bound(s, schema, "maximum", &b.has_max, &b.max));
@@ -187,6 +188,9 @@ static enum status number_of_type(struct schema *s, struct g_node **out, const j
 	TRY(bound(s, schema, "exclusiveMaximum", &is, &v));
 	if (is && (!b.has_max || v <= b.max))
 		b.has_max = b.max_open = true, b.max = v;
+	TRY(bound(s, schema, "multipleOf", &is, &by));
+	if (is && (by != 1 || !integer))
+		return grammar_multiple_node(out, s->ir, &b, by, s->err);
 	if (b.has_min || b.has_max)
 		return grammar_number_node(out, s->ir, &b, integer, s->err);
 	*out = integer ? value_integer(s) : value_number(s);
@@ -283,7 +287,7 @@ static bool has_type(const json_t *v, const char *type)
 	return false;
 }
 
-static bool fits_type(const json_t *v, const json_t *type)
+bool schema_fits_type(const json_t *v, const json_t *type)
 {
 	if (json_is_string(type))
 		return has_type(v, json_string_value(type));
@@ -311,7 +315,7 @@ static enum status given(struct schema *s, struct g_node **out, const json_t *sc
 	for (size_t i = 0; i < (list ? json_array_size(list) : 1); i++) {
 		const json_t *v = list ? json_array_get(list, i) : one;
 
-		if (fits_type(v, type) && (!list || !one || json_equal((json_t *)one, (json_t *)v)))
+		if (schema_fits_type(v, type) && (!list || !one || json_equal((json_t *)one, (json_t *)v)))
 			json_array_append(values, (json_t *)v);
 	}
 	st = value_enum(s, out, values);

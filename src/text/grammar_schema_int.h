@@ -41,6 +41,14 @@ enum status schema_disjoint(struct schema *s, const json_t *list);
 /* Target of a reference within the document. */
 enum status schema_resolve(struct schema *s, const json_t **out, const char *ref);
 bool schema_is_annotation(const char *key);
+/* What a chain of references alone leads to. */
+const json_t *schema_behind(struct schema *s, const json_t *v);
+/* The values that a schema lists; a new list, or NULL when it lists none. */
+json_t *schema_values(const json_t *v);
+/* Whether two values are one: 1 and 1.0 are. */
+bool schema_same_value(const json_t *a, const json_t *b);
+/* type: as the keyword; NULL: any. */
+bool schema_fits_type(const json_t *v, const json_t *type);
 
 /* grammar_schema_object.c */
 enum status schema_object(struct schema *s, struct g_node **out, const json_t *schema);

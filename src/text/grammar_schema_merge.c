@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/json.h"
 #include "text/grammar_schema_int.h"
 
@@ -19,7 +20,7 @@
 bool schema_is_annotation(const char *key)
 {
 	static const char *const names[] = { "title", "description", "default", "examples", "$schema", "$id", "$comment",
-		"deprecated", "readOnly", "writeOnly", "$defs", "definitions" };
+		"deprecated", "readOnly", "writeOnly", "nullable", "$defs", "definitions" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		if (strcmp(names[i], key) == 0)
@@ -194,6 +195,8 @@ static enum status join_key(struct schema *s, json_t *out, const char *key, json
 		json_object_set_new(out, key, join_properties(x, y));
 	else if (strcmp(key, "items") == 0)
 		json_object_set_new(out, key, both(x, y));
+	else if (strcmp(key, "uniqueItems") == 0 && json_is_boolean(x) && json_is_boolean(y))
+		json_object_set_new(out, key, json_true());
 	else if (one_of(key, "minimum exclusiveMinimum minLength minItems") && json_is_number(x) && json_is_number(y))
 		json_object_set(out, key, p > q ? x : y);
 	else if (one_of(key, "maximum exclusiveMaximum maxLength maxItems") && json_is_number(x) && json_is_number(y))
@@ -209,6 +212,28 @@ static enum status join_key(struct schema *s, json_t *out, const char *key, json
 	return OK;
 }
 
+/* OpenAPI's nullable beside a type adds null to it; elsewhere it says nothing. */
+static enum status add_null(struct schema *s, const json_t **inout)
+{
+	const json_t *is = json_object_get(*inout, "nullable"), *type = json_object_get(*inout, "type");
+	json_t *out, *types, *null;
+
+	if (is && !json_is_boolean(is))
+		return error_set(s->err, E_INVAL, "nullable: found %s, expected true or false", json_type_name(is));
+	if (!json_is_true(is) || !type)
+		return OK;
+	null = json_string("null");
+	types = json_is_array(type) ? json_copy((json_t *)type) : json_pack("[O]", type);
+	if (!has(types, null))
+		json_array_append(types, null);
+	json_decref(null);
+	out = json_copy((json_t *)*inout);
+	json_object_set_new(out, "type", types);
+	json_object_del(out, "nullable");
+	*inout = schema_keep(s, out);
+	return OK;
+}
+
 static size_t weight(const json_t *v)
 {
 	return json_object_size(v) + json_object_size(json_object_get(v, "properties")) +
@@ -217,7 +242,7 @@ static size_t weight(const json_t *v)
 
 enum status schema_merge(struct schema *s, const json_t **result, const json_t *a, const json_t *b)
 {
-	json_t *out, *v, *obj = (json_t *)b;
+	json_t *out, *v, *obj;
 	const char *key;
 
 	if (json_is_true(b) || json_is_false(a)) {
@@ -230,6 +255,9 @@ enum status schema_merge(struct schema *s, const json_t **result, const json_t *
 	}
 	if (!json_is_object(a) || !json_is_object(b))
 		return error_set(s->err, E_INVAL, "found %s, expected a schema", json_type_name(json_is_object(a) ? b : a));
+	TRY(add_null(s, &a));
+	TRY(add_null(s, &b));
+	obj = (json_t *)b;
 	if (closes(a, b) || closes(b, a))
 		return refuse_join(s, "additionalProperties");
 	s->joined += weight(a) + weight(b);
@@ -286,6 +314,7 @@ enum status schema_flatten(struct schema *s, const json_t **out, bool *is_call, 
 		bool rest;
 
 		TRY(grammar_ir_check(s->ir, s->err));
+		TRY(add_null(s, &in));
 		if (ref) {
 			const json_t *around = without(s, in, "$ref", &rest);
 
@@ -310,7 +339,7 @@ enum status schema_flatten(struct schema *s, const json_t **out, bool *is_call, 
 
 /* --- oneOf ----------------------------------------------------------------------------------------------- */
 
-static const json_t *behind(struct schema *s, const json_t *v)
+const json_t *schema_behind(struct schema *s, const json_t *v)
 {
 	for (int i = 0; i < 16 && json_is_string(json_object_get(v, "$ref")) && json_object_size(v) == 1; i++) {
 		const json_t *target;
@@ -322,29 +351,31 @@ static const json_t *behind(struct schema *s, const json_t *v)
 	return v;
 }
 
-/* The values that a schema lists; a new list, or NULL when it lists none. */
-static json_t *values_of(const json_t *v)
+json_t *schema_values(const json_t *v)
 {
 	const json_t *one = json_object_get(v, "const"), *list = json_object_get(v, "enum");
 
 	return one ? json_pack("[O]", one) : json_is_array(list) ? json_incref((json_t *)list) : NULL;
 }
 
+bool schema_same_value(const json_t *a, const json_t *b)
+{
+	if (json_is_number(a) && json_is_number(b))
+		return json_number_value(a) == json_number_value(b);
+	return json_equal((json_t *)a, (json_t *)b);
+}
+
 static bool values_apart(const json_t *a, const json_t *b)
 {
-	json_t *x = values_of(a), *y = values_of(b);
-	bool few = x && y && json_array_size(x) * json_array_size(y) <= MAX_PAIRS;
-	json_t *common = few ? intersect(x, y, false) : NULL;
-	bool apart = common && json_array_size(common) == 0;
+	json_t *x = schema_values(a), *y = schema_values(b);
+	bool apart = x && y && json_array_size(x) * json_array_size(y) <= MAX_PAIRS;
 
-	for (size_t i = 0; apart && i < json_array_size(x); i++) { /* 1 and 1.0 are one value: numbers are never apart */
+	for (size_t i = 0; apart && i < json_array_size(x); i++) {
 		for (size_t k = 0; apart && k < json_array_size(y); k++)
-			apart = !json_is_number(json_array_get(x, i)) || !json_is_number(json_array_get(y, k)) ||
-				json_number_value(json_array_get(x, i)) != json_number_value(json_array_get(y, k));
+			apart = !schema_same_value(json_array_get(x, i), json_array_get(y, k));
 	}
 	json_decref(x);
 	json_decref(y);
-	json_decref(common);
 	return apart;
 }
 
@@ -366,6 +397,8 @@ static unsigned kinds(const json_t *v)
 				out |= 1u << k;
 		}
 	}
+	if (out && json_is_true(json_object_get(v, "nullable")))
+		out |= 1u << 5;
 	return out ? out : ~0u;
 }
 
@@ -394,20 +427,54 @@ static bool objects_apart(struct schema *s, const json_t *a, const json_t *b)
 		if (!other && json_is_false(json_object_get(b, "additionalProperties")) &&
 			!json_object_get(b, "patternProperties"))
 			return true;
-		if (other && requires(b, key) && (values_apart(behind(s, v), behind(s, other)) ||
-			!(kinds(behind(s, v)) & kinds(behind(s, other)))))
+		if (other && requires(b, key) && (values_apart(schema_behind(s, v), schema_behind(s, other)) ||
+			!(kinds(schema_behind(s, v)) & kinds(schema_behind(s, other)))))
 			return true;
 	}
 	return false;
 }
 
+/* Whether each schema lists scalars and nothing else, and none of them twice: then there are no pairs to look at. */
+static bool scalars_apart(struct schema *s, const json_t *list)
+{
+	json_t *seen = json_object();
+	struct buf text = { 0 };
+	bool apart = true;
+
+	for (size_t i = 0; apart && i < json_array_size(list); i++) {
+		json_t *values = schema_values(schema_behind(s, json_array_get(list, i)));
+
+		apart = values != NULL;
+		for (size_t k = 0; apart && k < json_array_size(values); k++) {
+			const json_t *v = json_array_get(values, k), *before;
+
+			buf_reset(&text);
+			if (json_is_string(v))
+				buf_printf(&text, "s%s", json_string_value(v));
+			else if (json_is_number(v))
+				buf_printf(&text, "n%.17g", json_number_value(v));
+			else
+				buf_printf(&text, "t%d", (int)json_typeof(v));
+			before = json_object_get(seen, text.data);
+			apart = !json_is_object(v) && !json_is_array(v) &&
+				(!before || json_integer_value(before) == (json_int_t)i);
+			if (apart)
+				json_object_set_new(seen, text.data, json_integer((json_int_t)i));
+		}
+		json_decref(values);
+	}
+	buf_deinit(&text);
+	json_decref(seen);
+	return apart;
+}
+
 enum status schema_disjoint(struct schema *s, const json_t *list)
 {
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		const json_t *a = behind(s, json_array_get(list, i));
+	for (size_t i = scalars_apart(s, list) ? json_array_size(list) : 0; i < json_array_size(list); i++) {
+		const json_t *a = schema_behind(s, json_array_get(list, i));
 
 		for (size_t k = 0; k < i; k++) {
-			const json_t *b = behind(s, json_array_get(list, k));
+			const json_t *b = schema_behind(s, json_array_get(list, k));
 
 			if (grammar_ir_late(s->ir))
 				return grammar_ir_check(s->ir, s->err);

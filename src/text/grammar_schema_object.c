@@ -7,6 +7,7 @@
 #include "text/grammar_schema_int.h"
 
 #define MAX_REQUIRED 1024 /* names that one object must have */
+#define MAX_SUBSETS 256u  /* of the values of an array that has none twice */
 
 struct member {
 	const char *name;
@@ -350,9 +351,104 @@ static struct g_node *elements(struct array *a)
 	return a->min ? first : g_optional(ir, first);
 }
 
+/* --- arrays without repetition ----------------------------------------------------------------------------- */
+
+/* What may follow depends on which of the values are there already: a rule for each such set. */
+struct unique {
+	struct array *a;
+	uint32_t values[32]; /* rules [n] */
+	uint32_t n;
+	struct { uint32_t set, rule; } known[MAX_SUBSETS];
+	uint32_t n_known;
+	bool over;
+};
+
+static uint32_t after_set(struct unique *u, uint32_t set, uint32_t count)
+{
+	struct grammar_ir *ir = u->a->s->ir;
+	struct g_node *out = count >= u->a->min ? g_empty(ir) : g_never(ir), *next;
+	uint32_t rule;
+
+	for (uint32_t i = 0; i < u->n_known; i++) {
+		if (u->known[i].set == set)
+			return u->known[i].rule;
+	}
+	if (u->n_known == MAX_SUBSETS) {
+		u->over = true;
+		return 0;
+	}
+	rule = g_rule_new(ir, NULL);
+	u->known[u->n_known].set = set;
+	u->known[u->n_known++].rule = rule;
+	for (uint32_t i = 0; count < u->a->max && i < u->n && !u->over; i++) {
+		if (set >> i & 1)
+			continue;
+		next = g_call(ir, u->values[i]);
+		out = g_alt(ir, out, g_seq(ir, count ? next_element(u->a, next) : next,
+			g_call(ir, after_set(u, set | 1u << i, count + 1))));
+	}
+	g_rule_set(ir, rule, out);
+	return rule;
+}
+
+/* The different values that items may be; false: it does not list them, or too many. */
+static enum status unique_values(struct unique *u, const json_t *items, bool *few)
+{
+	struct schema *s = u->a->s;
+	const json_t *is = schema_behind(s, items), *type = json_object_get(is, "type");
+	bool both = json_is_string(type) && strcmp(json_string_value(type), "boolean") == 0;
+	json_t *list = schema_values(is), *kept = json_array();
+	enum status st = OK;
+
+	*few = list || both;
+	if (!list)
+		list = both ? json_pack("[b,b]", 0, 1) : json_array();
+	for (size_t i = 0; st == OK && *few && i < json_array_size(list); i++) {
+		const json_t *v = json_array_get(list, i);
+		bool known = !schema_fits_type(v, type);
+		struct g_node *node;
+
+		for (size_t k = 0; !known && k < json_array_size(kept); k++)
+			known = schema_same_value(v, json_array_get(kept, k));
+		if (known)
+			continue;
+		*few = u->n < sizeof(u->values) / sizeof(*u->values);
+		if (!*few)
+			break;
+		json_array_append(kept, (json_t *)v);
+		st = value_const(s, &node, v);
+		if (st == OK) {
+			u->values[u->n] = g_rule_new(s->ir, NULL);
+			g_rule_set(s->ir, u->values[u->n++], node);
+		}
+	}
+	json_decref(kept);
+	json_decref(list);
+	return st;
+}
+
+static enum status unique_elements(struct array *a, const json_t *items, struct g_node **out)
+{
+	struct unique *u = mem_alloc(sizeof(*u));
+	enum status st;
+	bool few;
+
+	u->a = a;
+	TRY_GOTO(out, unique_values(u, items, &few));
+	if (few && !a->prefix)
+		*out = g_call(a->s->ir, after_set(u, 0, 0));
+	if (!few || a->prefix || u->over)
+		st = error_set(a->s->err, E_UNSUPPORTED, "uniqueItems is supported where items lists few values (enum: 8 of them, more "
+			"with maxItems) and without prefixItems");
+out:
+	free(u);
+	return st;
+}
+
 enum status schema_array(struct schema *s, struct g_node **out, const json_t *schema)
 {
-	const json_t *items = json_object_get(schema, "items");
+	const json_t *items = json_object_get(schema, "items"), *unique = json_object_get(schema, "uniqueItems");
+	struct g_node *list = NULL;
 	struct array a = { .s = s, .prefix = json_object_get(schema, "prefixItems"), .max = G_NO_MAX };
 	struct grammar_ir *ir = s->ir;
 
@@ -362,12 +458,18 @@ enum status schema_array(struct schema *s, struct g_node **out, const json_t *sc
 		return error_set(s->err, E_UNSUPPORTED, "items as a list is not supported: use prefixItems");
 	if (items && !json_is_object(items) && !json_is_boolean(items))
 		return error_set(s->err, E_INVAL, "items: found %s, expected a schema", json_type_name(items));
+	if (unique && !json_is_boolean(unique))
+		return error_set(s->err, E_INVAL, "uniqueItems: found %s, expected true or false", json_type_name(unique));
 	TRY(schema_count(s, &a.min, schema, "minItems"));
 	TRY(schema_count(s, &a.max, schema, "maxItems"));
 	if (a.max < a.min)
 		return error_set(s->err, E_INVAL, "maxItems %u is below minItems %u", a.max, a.min);
 	if (!json_is_false(items))
 		a.item = items ? g_call(ir, schema_rule(s, items)) : value_any(s);
-	*out = g_seq(ir, seq3(ir, g_text(ir, "["), value_ws(s), elements(&a)), g_seq(ir, value_ws(s), g_text(ir, "]")));
+	if (json_is_true(unique) && a.max > 1)
+		TRY(unique_elements(&a, items, &list));
+	else
+		list = elements(&a);
+	*out = g_seq(ir, seq3(ir, g_text(ir, "["), value_ws(s), list), g_seq(ir, value_ws(s), g_text(ir, "]")));
 	return OK;
 }

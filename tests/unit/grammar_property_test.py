@@ -102,6 +102,37 @@ class Maker:
             return None
         return schema, make
 
+    def multiple(self):
+        r = self.rng
+        by = r.choice([1, 2, 3, 5, 7, 8, 12, 60, 97, 128]) * 10 ** r.choice([0, 0, 0, 1, 2, 3])
+        schema = {"type": r.choice(["integer", "number"]), "multipleOf": by}
+        low, high = sorted(r.randint(-10**r.randint(0, 9), 10**r.randint(0, 9)) for _ in range(2))
+        high += by
+        if r.random() < 0.5:
+            schema["exclusiveMinimum" if r.random() < 0.3 else "minimum"] = low
+        if r.random() < 0.5:
+            schema["exclusiveMaximum" if r.random() < 0.3 else "maximum"] = high
+        return schema, lambda: r.randint(low, high) // by * by
+
+    def nullable(self):
+        """As OpenAPI has it; the same for jsonschema: plain()."""
+        r = self.rng
+        schema, make = r.choice([self.string, self.number, self.multiple, lambda: ({"type": "boolean"}, lambda: r.random() < 0.5)])()
+        is_null = r.random() < 0.7
+        return {**schema, "nullable": is_null}, lambda: None if is_null and r.random() < 0.5 else make()
+
+    def unique(self):
+        r = self.rng
+        values = r.choice([[text(r, 0, 5) for _ in range(r.randint(1, 6))], [True, False, 1, 0, None], [[1], {"a": 1}, "x", 1.5]])
+        schema = {"type": "array", "uniqueItems": True, "items": r.choice([{"enum": values}, {"enum": values, "type": ["string", "boolean"]}])}
+        if values[0] is True and r.random() < 0.5:
+            schema["items"] = {"type": "boolean"}
+        if r.random() < 0.5:
+            schema["maxItems"] = r.randrange(1, 4)
+        if r.random() < 0.3:
+            schema["minItems"] = 1
+        return schema, lambda: r.sample(values, r.randrange(len(values) + 1))
+
     def listed(self):
         r = self.rng
         values = [self.any_value() for _ in range(r.randint(1, 4))]
@@ -217,13 +248,25 @@ class Maker:
     def schema(self, depth=0):
         r = self.rng
         plain = [self.string, self.number, self.listed, lambda: ({"type": "boolean"}, lambda: r.random() < 0.5),
-                 lambda: ({"type": "null"}, lambda: None), lambda: ({"type": ["string", "null"], "title": "t"}, lambda: r.choice([None, "x"]))]
+                 self.multiple, self.nullable, self.unique, lambda: ({"type": "null"}, lambda: None), lambda: ({"type": ["string", "null"], "title": "t"}, lambda: r.choice([None, "x"]))]
         deep = [lambda: self.array(depth), lambda: self.object(depth), lambda: self.object(depth), lambda: self.choice(depth),
                 lambda: self.one(depth), lambda: self.all_of(depth), lambda: self.keyed(depth), self.recursive,
                 lambda: ({} if r.random() < 0.5 else True, self.any_value)]
         if depth >= 3 or (depth and r.random() < 0.5):
             return r.choice(plain)()
         return r.choice(deep + plain[:2])()
+
+
+def plain(schema):
+    """nullable said in the words of JSON schema."""
+    if isinstance(schema, list):
+        return [plain(s) for s in schema]
+    if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
+        return schema
+    out = {k: plain(v) for k, v in schema.items() if not (k == "nullable" and isinstance(v, bool))}
+    if schema.get("nullable") is True and isinstance(out.get("type"), str):
+        out["type"] = [out["type"], "null"]
+    return out
 
 
 def spellings(value):
@@ -283,7 +326,7 @@ def main():
         schema, make = maker.schema()
         if maker.defs and isinstance(schema, dict):
             schema = {**schema, "$defs": maker.defs}
-        checker = jsonschema.Draft202012Validator(schema, format_checker=CHECKER)
+        checker = jsonschema.Draft202012Validator(plain(schema), format_checker=CHECKER)
         values = [v for v in (make() for _ in range(4)) if checker.is_valid(v)]
         good = [s for v in values for s in spellings(v)]
         bad = [changed(rng, s) for s in good for _ in range(3)]

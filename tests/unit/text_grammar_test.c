@@ -525,7 +525,11 @@ static void test_white_space(void **state)
 static void test_refusals(void **state)
 {
 	static const struct { const char *schema, *says; } cases[] = {
-		{ "{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf" }, { "{\"uniqueItems\":true}", "uniqueItems" },
+		{ "{\"type\":\"number\",\"multipleOf\":0.01}", "multipleOf 0.01" }, { "{\"multipleOf\":131}", "multipleOf 131" },
+		{ "{\"multipleOf\":0}", "above 0" }, { "{\"nullable\":1}", "nullable" }, { "{\"uniqueItems\":1}", "uniqueItems" },
+		{ "{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"uniqueItems\":true}", "uniqueItems" },
+		{ "{\"items\":{\"enum\":[1,2,3,4,5,6,7,8,9]},\"uniqueItems\":true}", "uniqueItems" },
+		{ "{\"type\":\"integer\",\"multipleOf\":50,\"minimum\":1,\"maximum\":49}", "nothing can satisfy" }, { "{\"uniqueItems\":true}", "uniqueItems" },
 		{ "{\"contains\":{}}", "contains" }, { "{\"minContains\":1}", "minContains" }, { "{\"not\":{}}", "not" },
 		{ "{\"if\":{}}", "if" }, { "{\"unevaluatedProperties\":false}", "unevaluatedProperties" },
 		{ "{\"type\":\"string\",\"pattern\":\"a\",\"maxLength\":3}", "pattern together with" },
@@ -553,6 +557,35 @@ static void test_refusals(void **state)
 		assert_int_not_equal(grammar_from_regex(&g, vocab, expressions[i], strlen(expressions[i]), &err), OK);
 	for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++)
 		assert_int_not_equal(grammar_from_ebnf(&g, vocab, rules[i], strlen(rules[i]), &err), OK);
+}
+
+/* What only some servers take, and where it must not give too much. */
+static void test_keywords(void **state)
+{
+	static const struct { const char *schema, *yes, *no; } cases[] = {
+		{ "{\"type\":\"string\",\"nullable\":true}", "null", "1" }, { "{\"type\":\"string\",\"nullable\":false}", "\"a\"", "null" },
+		{ "{\"type\":\"string\",\"enum\":[\"a\"],\"nullable\":true}", "\"a\"", "null" },
+		{ "{\"type\":\"string\",\"enum\":[\"a\",null],\"nullable\":true}", "null", "\"b\"" },
+		{ "{\"allOf\":[{\"type\":\"integer\",\"nullable\":true},{\"minimum\":3}]}", "null", "2" },
+		{ "{\"allOf\":[{\"type\":\"integer\",\"nullable\":true},{\"type\":\"integer\"}]}", "2", "null" },
+		{ "{\"oneOf\":[{\"type\":\"integer\",\"nullable\":true},{\"type\":\"string\"}]}", "null", "true" },
+		{ "{\"multipleOf\":7,\"minimum\":-100}", "-98", "-105" }, { "{\"multipleOf\":97}", "9999999999999999983", "9999999999999999984" }, { "{\"multipleOf\":7}", "9999999999999999997", "9999999999999999999" },
+		{ "{\"multipleOf\":2500,\"minimum\":1}", "1002500", "0" }, { "{\"type\":\"integer\",\"multipleOf\":1}", "17", "1.5" },
+		{ "{\"type\":\"number\",\"multipleOf\":1}", "-17", "1.5" }, { "{\"multipleOf\":3}", "0", "-0" },
+		{ "{\"items\":{\"enum\":[\"a\",\"b\",\"a\",1]},\"uniqueItems\":true}", "[\"b\", 1, \"a\"]", "[\"a\", \"a\"]" },
+		{ "{\"items\":{\"enum\":[1,1.0,2]},\"uniqueItems\":true,\"minItems\":2}", "[2, 1]", "[1, 1.0]" },
+		{ "{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"uniqueItems\":true}", "[true, false]", "[true, true]" },
+		{ "{\"items\":{\"type\":\"string\"},\"uniqueItems\":true,\"maxItems\":1}", "[\"xy\"]", "[\"a\", \"b\"]" },
+		{ "{\"items\":{\"enum\":[1,2,3,4,5,6,7,8,9,10,11,12]},\"uniqueItems\":true,\"maxItems\":2}", "[12, 1]", "[1, 2, 3]" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct grammar *g = schema(cases[i].schema);
+
+		if (!accepts(g, cases[i].yes) || accepts(g, cases[i].no))
+			fail_msg("%s", cases[i].schema);
+		grammar_unref(g);
+	}
 }
 
 static void test_bounds(void **state)
@@ -656,6 +689,7 @@ int main(void)
 		cmocka_unit_test(test_tools),
 		cmocka_unit_test(test_white_space),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_keywords),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_memory_of_many),
