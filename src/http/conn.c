@@ -175,7 +175,7 @@ void http_conn_refuse(struct http_conn *c, unsigned status, const char *why)
 
 	log_debug("http", "%s refused %u: %s", c->peer, status, why);
 	if (s->config.refusal) {
-		s->config.refusal(s->config.arg, status, why, &body);
+		s->config.refusal(s->config.arg, e && !e->message.error ? e->message.path : NULL, status, why, &body);
 		type.value = s->config.refusal_content_type;
 	} else {
 		buf_printf(&body, "%s\n", why);

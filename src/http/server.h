@@ -83,8 +83,8 @@ struct http_request {
 
 typedef void http_handler_fn(struct http_request *r, void *arg);
 /* Writes the body of an answer that the transport gives by itself; `why` is one line, not the
- * peer's. */
-typedef void http_refusal_fn(void *arg, unsigned status, const char *why, struct buf *body);
+ * peer's. path: NULL where the head has not been read. */
+typedef void http_refusal_fn(void *arg, const char *path, unsigned status, const char *why, struct buf *body);
 
 struct http_server_config {
 	struct http_limits limits;

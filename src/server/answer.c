@@ -119,7 +119,10 @@ static void peer_gone(void *arg, enum http_close_reason reason)
 static void answer_fail(struct answer *a, const struct refusal *no)
 {
 	if (a->call->streaming) {
-		call_stream_error(a->call, no);
+		if (a->form->failed)
+			a->form->failed(a, no);
+		else
+			call_stream_error(a->call, no);
 		call_stream_end(a->call);
 	} else {
 		call_refuse(a->call, no);

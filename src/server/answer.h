@@ -90,6 +90,8 @@ struct answer_form {
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
+	/* The last events of a stream that fails. NULL: an error of the API's own shape. */
+	void (*failed)(struct answer *a, const struct refusal *no);
 	/* The body's fields; then its prompts, and what follows from their lengths. On the worker's thread where the
 	 * body is long. */
 	enum status (*parse)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);

@@ -4,17 +4,11 @@
 
 #include <string.h>
 
+#include "server/convert.h"
 #include "server/fields.h"
 
 /* An agent's line with a new number in every request: it would keep the prefix cache from ever hitting. */
 #define BILLING "x-anthropic-billing-header:"
-
-static bool is_type(const json_t *block, const char *type)
-{
-	const char *t = json_string_value(json_object_get(block, "type"));
-
-	return t && strcmp(t, type) == 0;
-}
 
 static bool is_billing(const json_t *text)
 {
@@ -40,7 +34,7 @@ static enum status text_parts(json_t *parts, const json_t *content, const char *
 	{
 		json_t *text = json_object_get(block, "text");
 
-		if (!is_type(block, "text") || !json_is_string(text))
+		if (!convert_is_type(block, "text") || !json_is_string(text))
 			return refuse(no, where, "%s[%zu]: only blocks of text are supported here", where, i);
 		if (!is_billing(text))
 			json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text));
@@ -108,20 +102,20 @@ static enum status add_block(json_t *messages, const json_t *block, bool assista
 {
 	json_t *text = json_object_get(block, "text"), *thinking = json_object_get(block, "thinking");
 
-	if (is_type(block, "text") && json_is_string(text)) {
+	if (convert_is_type(block, "text") && json_is_string(text)) {
 		json_array_append_new(p->text, json_pack("{s:s, s:O}", "type", "text", "text", text));
 		return OK;
 	}
-	if (!assistant && is_type(block, "tool_result"))
+	if (!assistant && convert_is_type(block, "tool_result"))
 		return add_result(messages, block, p, i, no);
-	if (assistant && is_type(block, "tool_use"))
+	if (assistant && convert_is_type(block, "tool_use"))
 		return add_call(block, p, i, no);
-	if (assistant && is_type(block, "thinking") && json_is_string(thinking)) {
+	if (assistant && convert_is_type(block, "thinking") && json_is_string(thinking)) {
 		json_decref(p->reasoning);
 		p->reasoning = json_incref(thinking);
 		return OK;
 	}
-	if (assistant && is_type(block, "redacted_thinking"))
+	if (assistant && convert_is_type(block, "redacted_thinking"))
 		return OK;
 	return refuse(no, "messages", "messages[%zu].content[%zu]: this block is not supported here: expected %s",
 		p->index, i, assistant ? "text, tool_use or thinking" : "text or tool_result");
@@ -224,7 +218,7 @@ static enum status convert_tools(json_t *out, const json_t *body, struct refusal
 		const json_t *name = json_object_get(t, "name"), *schema = json_object_get(t, "input_schema");
 		json_t *description = json_object_get(t, "description"), *function;
 
-		if (type && !is_type(t, "custom"))
+		if (type && !convert_is_type(t, "custom"))
 			return refuse(no, "tools", "tools[%zu].type: only custom tools are supported", i);
 		if (!json_is_string(name) || !json_is_object(schema))
 			return refuse_shape(no, "tools", "tools[%zu]: expected a name and an input_schema", i);
@@ -250,15 +244,15 @@ static enum status convert_choice(json_t *out, const json_t *body, struct refusa
 	if (alone)
 		json_object_set_new(out, "parallel_tool_calls", json_false());
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-		if (is_type(choice, names[i][0])) {
+		if (convert_is_type(choice, names[i][0])) {
 			json_object_set_new(out, "tool_choice", json_string(names[i][1]));
 			return OK;
 		}
 	}
 	name = json_object_get(choice, "name");
-	if (!is_type(choice, "tool") || !json_is_string(name))
+	if (!convert_is_type(choice, "tool") || !json_is_string(name))
 		return refuse(no, "tool_choice", "tool_choice: expected type auto, any, none, or tool with a name");
-	json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:O}}", "type", "function", "function", "name", name));
+	json_object_set_new(out, "tool_choice", convert_named(name));
 	return OK;
 }
 
@@ -271,30 +265,13 @@ static enum status convert_thinking(json_t *out, const json_t *body, struct refu
 	TRY(field_object(&thinking, body, "thinking", no));
 	if (!thinking)
 		return OK;
-	on = is_type(thinking, "enabled") || is_type(thinking, "adaptive");
-	if (!on && !is_type(thinking, "disabled"))
+	on = convert_is_type(thinking, "enabled") || convert_is_type(thinking, "adaptive");
+	if (!on && !convert_is_type(thinking, "disabled"))
 		return refuse(no, "thinking", "thinking.type: expected enabled, adaptive or disabled");
 	TRY(field_int(&budget, thinking, "budget_tokens", 1, INT32_MAX, no));
 	json_object_set_new(out, "chat_template_kwargs", json_pack("{s:b}", "thinking", on));
 	if (on && budget > 0)
 		json_object_set_new(out, "thinking_token_budget", json_integer(budget));
-	return OK;
-}
-
-static enum status convert_format(json_t *out, const json_t *body, struct refusal *no)
-{
-	json_t *config = NULL, *format = NULL, *schema;
-
-	TRY(field_object(&config, body, "output_config", no));
-	if (config)
-		TRY(field_object(&format, config, "format", no));
-	if (!format)
-		return OK;
-	schema = json_object_get(format, "schema");
-	if (!is_type(format, "json_schema") || !json_is_object(schema))
-		return refuse(no, "output_config", "output_config.format: expected type json_schema and a schema");
-	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
-		"json_schema", "name", "output", "schema", schema));
 	return OK;
 }
 
@@ -308,10 +285,7 @@ static enum status convert_fields(json_t *out, const json_t *body, bool counting
 	TRY(field_int(&max_tokens, body, "max_tokens", 1, INT32_MAX, no));
 	if (max_tokens == 0 && !counting)
 		return refuse_shape(no, "max_tokens", "max_tokens: field required");
-	for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++) {
-		if (field_get(body, same[i]))
-			json_object_set(out, same[i], field_get(body, same[i]));
-	}
+	convert_same(out, body, same, sizeof(same) / sizeof(*same));
 	if (field_get(body, "stop_sequences"))
 		json_object_set(out, "stop", field_get(body, "stop_sequences"));
 	return OK;
@@ -328,7 +302,7 @@ enum status anthropic_convert(json_t **out, const json_t *body, bool counting, s
 	if (json_object_get(made, "tools"))
 		TRY_GOTO(fail, convert_choice(made, body, no));
 	TRY_GOTO(fail, convert_thinking(made, body, no));
-	TRY_GOTO(fail, convert_format(made, body, no));
+	TRY_GOTO(fail, convert_format(made, body, "output_config", no));
 	*out = made;
 	return OK;
 fail:

@@ -273,10 +273,7 @@ void call_stream_error(struct call *c, const struct refusal *no)
 {
 	struct buf body = { 0 };
 
-	if (c->api == CALL_RESPONSES)
-		refusal_put_event(&body, no);
-	else
-		put_refusal(&body, c, no);
+	put_refusal(&body, c, no);
 	if (c->api == CALL_OPENAI)
 		call_stream_event(c, &body);
 	else

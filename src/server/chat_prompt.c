@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "server/fields.h"
 #include "server/openai_sampling.h"
+#include "server/openai_tools.h"
 #include "text/chat.h"
 
 #define MAX_MESSAGES 16384
@@ -50,11 +51,20 @@ static enum status check_effort(const char *effort, struct refusal *no)
 		"reasoning_effort: found %.40s, expected none, minimal, low, medium, high, xhigh or max", effort);
 }
 
-/* "false" is true to a template. */
-static enum status check_switches(const json_t *kwargs, struct refusal *no)
+/* What the request, the server and the template language set; "false" is true to a template. */
+static enum status check_kwargs(const json_t *kwargs, struct refusal *no)
 {
+	const char *name;
+	const json_t *value;
 	bool ignored;
 
+	if (json_object_size(kwargs) > MAX_KWARGS)
+		return refuse(no, "chat_template_kwargs", "chat_template_kwargs: more than %d variables", MAX_KWARGS);
+	json_object_foreach((json_t *)kwargs, name, value)
+	{
+		if (chat_variable_is_reserved(name))
+			return refuse(no, "chat_template_kwargs", "chat_template_kwargs.%.40s: cannot be set here", name);
+	}
 	if (field_bool(&ignored, kwargs, "thinking", no) == OK &&
 		field_bool(&ignored, kwargs, "enable_thinking", no) == OK)
 		return OK;
@@ -69,12 +79,9 @@ static enum status merge_kwargs(json_t **out, const struct serving *s, const jso
 	const char *effort = NULL;
 
 	TRY(field_object(&kwargs, body, "chat_template_kwargs", no));
-	TRY(check_switches(kwargs, no));
+	TRY(check_kwargs(kwargs, no));
 	TRY(field_string(&effort, body, "reasoning_effort", no));
 	TRY(check_effort(effort, no));
-	if (json_object_size(kwargs) > MAX_KWARGS)
-		return refuse(no, "chat_template_kwargs", "chat_template_kwargs: more than %d variables",
-			MAX_KWARGS);
 	all = s->o->chat_kwargs ? json_copy(s->o->chat_kwargs) : json_object();
 	if (kwargs)
 		json_object_update(all, kwargs);
@@ -153,10 +160,11 @@ enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, str
 	const struct chat_template *t;
 	struct chat_template *owned;
 	bool add_special = false;
+	json_t *tools = NULL;
 	enum status st;
 
 	TRY(check_messages(&in.messages, body, no));
-	TRY(field_array(&in.tools, body, "tools", no));
+	TRY(field_array(&tools, body, "tools", no));
 	TRY(field_bool(&in.add_generation_prompt, body, "add_generation_prompt", no));
 	TRY(field_bool(&in.continue_final, body, "continue_final_message", no));
 	TRY(field_bool(&add_special, body, "add_special_tokens", no));
@@ -164,11 +172,13 @@ enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, str
 		return refuse(no, "continue_final_message",
 			"Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
 	TRY(merge_kwargs(&in.kwargs, s, body, no));
+	in.tools = openai_tools_shown(body);
 	st = choose_template(&t, &owned, s, body, no);
 	if (st == OK)
 		st = render(ids, s, scratch, t, &in, add_special, no);
 	if (owned)
 		chat_template_destroy(owned);
+	json_decref(in.tools);
 	json_decref(in.kwargs);
 	return st;
 }

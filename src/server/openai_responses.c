@@ -38,12 +38,18 @@ static void put_part(struct buf *out, const char *kind, const char *text, size_t
 	buf_puts(out, kind == reasoning_kind ? "}" : ",\"annotations\":[],\"logprobs\":[]}");
 }
 
-static const char in_progress[] = "in_progress";
+static const char in_progress[] = "in_progress", completed[] = "completed", incomplete[] = "incomplete",
+	failed[] = "failed";
+
+static const char *end_status(const struct choice *c)
+{
+	return strcmp(c->finish, "length") == 0 ? incomplete : completed;
+}
 
 /* Of an item that is over. last: none follows it, so that it is what the limit of tokens cut. */
 static const char *item_status(const struct choice *c, bool last)
 {
-	return last && c->done && strcmp(c->finish, "length") == 0 ? "incomplete" : "completed";
+	return last && c->done ? end_status(c) : completed;
 }
 
 static const char *call_status(const struct choice *c, const struct choice_call *call, bool last)
@@ -122,18 +128,31 @@ static void put_usage(struct buf *out, const struct choice *c)
 		c->seen ? engine_job_cached(c->job) : 0, c->seen, c->n_reasoning, prompt + c->seen);
 }
 
-/* output: the items' JSON. ended: no event about the response comes after this one. */
-static void put_response(struct buf *out, const struct choice *c, const struct buf *output, bool ended)
+static void put_error(struct buf *out, const struct refusal *no)
+{
+	if (!no) {
+		buf_puts(out, "null");
+		return;
+	}
+	buf_printf(out, "{\"code\":\"%s\",\"message\":", no->status == 429 ? "rate_limit_exceeded" :
+		no->status < 500 ? "invalid_prompt" : "server_error");
+	json_put_text(out, no->message);
+	buf_putc(out, '}');
+}
+
+/* output: the items' JSON. no: why it failed, or NULL. */
+static void put_response(struct buf *out, const struct choice *c, const struct buf *output, const char *status,
+	const struct refusal *no)
 {
 	const struct answer *a = c->a;
-	bool cut = ended && strcmp(c->finish, "length") == 0;
 
 	buf_puts(out, "{\"id\":");
 	json_put_text(out, a->id);
-	buf_printf(out, ",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":null,"
-		"\"incomplete_details\":%s,\"model\":", (long long)a->created,
-		cut ? "incomplete" : ended ? "completed" : "in_progress",
-		cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
+	buf_printf(out, ",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":",
+		(long long)a->created, status);
+	put_error(out, no);
+	buf_printf(out, ",\"incomplete_details\":%s,\"model\":",
+		status == incomplete ? "{\"reason\":\"max_output_tokens\"}" : "null");
 	json_put_text(out, serving_name(a->s));
 	buf_puts(out, ",\"output\":[");
 	buf_append(out, output->data, output->len);
@@ -152,7 +171,7 @@ static void put_response(struct buf *out, const struct choice *c, const struct b
 	json_put_real(out, a->p.params.top_p);
 	buf_puts(out, ",\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,\"service_tier\":null,"
 		"\"store\":false,\"top_logprobs\":0,\"truncation\":\"disabled\",\"usage\":");
-	if (ended)
+	if (status == completed || status == incomplete)
 		put_usage(out, c);
 	else
 		buf_puts(out, "null");
@@ -164,7 +183,7 @@ static void whole(struct buf *out, struct answer *a)
 	struct buf output = { 0 };
 
 	put_output(&output, &a->choices[0]);
-	put_response(out, &a->choices[0], &output, true);
+	put_response(out, &a->choices[0], &output, end_status(&a->choices[0]), NULL);
 	buf_deinit(&output);
 }
 
@@ -183,10 +202,10 @@ static void end_event(struct choice *c, const char *type)
 	answer_send_named(c->a, type, &c->a->event);
 }
 
-static void send_response(struct choice *c, const char *type, bool ended)
+static void send_response(struct choice *c, const char *type, const char *status, const struct refusal *no)
 {
 	buf_puts(begin_event(c, type), ",\"response\":");
-	put_response(&c->a->event, c, &c->output, ended);
+	put_response(&c->a->event, c, &c->output, status, no);
 	end_event(c, type);
 }
 
@@ -326,12 +345,16 @@ static void send_call(struct choice *c, struct choice_call *call)
 	end_event(c, "response.function_call_arguments.delta");
 }
 
+static void send_begin(struct choice *c)
+{
+	send_response(c, "response.created", in_progress, NULL);
+	send_response(c, "response.in_progress", in_progress, NULL);
+}
+
 static bool chunk(struct choice *c)
 {
-	if (!c->started) {
-		send_response(c, "response.created", false);
-		send_response(c, "response.in_progress", false);
-	}
+	if (!c->started)
+		send_begin(c);
 	for (size_t i = 0; i < c->n_parts; i++) {
 		if (c->parts[i].kind == CHAT_CALL)
 			send_call(c, &c->calls[c->parts[i].call]);
@@ -340,10 +363,29 @@ static bool chunk(struct choice *c)
 	}
 	if (c->done) {
 		close_item(c, true);
-		send_response(c, strcmp(c->finish, "length") == 0 ? "response.incomplete" : "response.completed",
-			true);
+		send_response(c, end_status(c) == incomplete ? "response.incomplete" : "response.completed", end_status(c),
+			NULL);
 	}
 	return true;
+}
+
+/* Some clients look for the one, some for the other. */
+static void fail(struct answer *a, const struct refusal *no)
+{
+	struct choice *c = &a->choices[0];
+	struct buf *out;
+
+	if (!c->started)
+		send_begin(c);
+	out = begin_event(c, "error");
+	buf_puts(out, ",\"code\":");
+	json_put_text(out, no->type);
+	buf_puts(out, ",\"message\":");
+	json_put_text(out, no->message);
+	buf_puts(out, ",\"param\":");
+	json_put_text(out, *no->param ? no->param : NULL);
+	end_event(c, "error");
+	send_response(c, "response.failed", failed, no);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
@@ -368,6 +410,7 @@ const struct answer_form openai_responses_form = {
 	.call_prefix = "call_",
 	.chunk = chunk,
 	.whole = whole,
+	.failed = fail,
 	.parse = parse,
 	.prompts = prompts,
 };

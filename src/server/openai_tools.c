@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/json.h"
 #include "server/fields.h"
 
 static const char *tool_name(const json_t *tool)
@@ -41,7 +42,7 @@ static enum status check_twins(const json_t *list, struct refusal *no)
 static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 {
 	const json_t *type = field_get(tool, "type"), *function = field_get(tool, "function");
-	const json_t *parameters = field_get(function, "parameters");
+	const json_t *parameters = field_get(function, "parameters"), *description = field_get(function, "description");
 
 	if (!json_is_object(tool) || !json_is_object(function))
 		return refuse_shape(no, "tools", "tools[%zu]: expected an object with a function", i);
@@ -52,6 +53,9 @@ static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 	if (!is_name(tool_name(tool)))
 		return refuse(no, "tools", "tools[%zu].function.name: expected a name without control characters "
 			"and without space around it", i);
+	if (description && !json_is_string(description))
+		return refuse_shape(no, "tools", "tools[%zu].function.description: found %s, expected a string", i,
+			json_type_name(description));
 	if (parameters && !json_is_object(parameters))
 		return refuse_shape(no, "tools", "tools[%zu].function.parameters: expected an object", i);
 	type = field_get(parameters, "type");
@@ -60,21 +64,74 @@ static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 	return OK;
 }
 
+/* The tool of a list with the name of this one, or NULL. */
+static json_t *find_tool(const json_t *list, const json_t *tool)
+{
+	const char *name = tool_name(tool);
+
+	for (size_t i = 0; name && i < json_array_size(list); i++) {
+		const char *other = tool_name(json_array_get(list, i));
+
+		if (other && strcmp(other, name) == 0)
+			return json_array_get(list, i);
+	}
+	return NULL;
+}
+
 static enum status parse_named(struct openai_tools *t, const json_t *choice, struct refusal *no)
 {
 	const char *name = tool_name(choice);
 
 	if (!name)
-		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required or "
-			"{\"type\": \"function\", \"function\": {\"name\": ...}}");
-	for (size_t i = 0; i < json_array_size(t->list); i++) {
-		if (strcmp(tool_name(json_array_get(t->list, i)), name) == 0) {
-			t->choice = TOOLS_NAMED;
-			t->named = json_array_get(t->list, i);
-			return OK;
-		}
+		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, "
+			"{\"type\": \"function\", \"function\": {\"name\": ...}} or "
+			"{\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": ..., \"tools\": [...]}}");
+	t->choice = TOOLS_NAMED;
+	t->named = find_tool(t->list, choice);
+	return t->named ? OK : refuse(no, "tool_choice", "tool_choice: %.80s is not in tools.", name);
+}
+
+static bool is_mode(const json_t *mode, const char *name)
+{
+	return json_is_string(mode) && strcmp(json_string_value(mode), name) == 0;
+}
+
+/* The object of tool_choice {"type": "allowed_tools", "allowed_tools": ...}, or NULL. */
+static const json_t *allowed_of(const json_t *choice)
+{
+	return is_mode(json_object_get(choice, "type"), "allowed_tools") ? json_object_get(choice, "allowed_tools") : NULL;
+}
+
+static enum status parse_allowed(struct openai_tools *t, const json_t *allowed, struct refusal *no)
+{
+	const json_t *mode = json_object_get(allowed, "mode"), *tools = json_object_get(allowed, "tools");
+
+	if (!is_mode(mode, "auto") && !is_mode(mode, "required"))
+		return refuse(no, "tool_choice", "tool_choice.allowed_tools.mode: expected auto or required");
+	if (json_array_size(tools) == 0)
+		return refuse(no, "tool_choice", "tool_choice.allowed_tools.tools: expected a list of functions");
+	for (size_t i = 0; i < json_array_size(tools); i++) {
+		const char *name = tool_name(json_array_get(tools, i));
+
+		if (!find_tool(t->list, json_array_get(tools, i)))
+			return refuse(no, "tool_choice", "tool_choice.allowed_tools.tools[%zu]: %.80s is not in tools.", i,
+				name ? name : "what has no function.name");
 	}
-	return refuse(no, "tool_choice", "tool_choice: %.80s is not in tools.", name);
+	t->choice = is_mode(mode, "auto") ? TOOLS_AUTO : TOOLS_REQUIRED;
+	t->allowed = tools;
+	return OK;
+}
+
+/* The tools of a list that are allowed, a new list. */
+static json_t *only_allowed(const json_t *list, const json_t *allowed)
+{
+	json_t *kept = json_array();
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		if (find_tool(allowed, json_array_get(list, i)))
+			json_array_append(kept, json_array_get(list, i));
+	}
+	return kept;
 }
 
 static enum status parse_choice(struct openai_tools *t, const json_t *choice, struct refusal *no)
@@ -82,6 +139,8 @@ static enum status parse_choice(struct openai_tools *t, const json_t *choice, st
 	static const char *const names[] = { "none", "auto", "required" };
 	const char *name = json_string_value(choice);
 
+	if (allowed_of(choice))
+		return parse_allowed(t, allowed_of(choice), no);
 	if (!name)
 		return parse_named(t, choice, no);
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -90,7 +149,7 @@ static enum status parse_choice(struct openai_tools *t, const json_t *choice, st
 			return OK;
 		}
 	}
-	return refuse(no, "tool_choice", "tool_choice: found %.40s, expected none, auto, required or a function",
+	return refuse(no, "tool_choice", "tool_choice: found %.40s, expected none, auto, required, a function or allowed_tools",
 		name);
 }
 
@@ -118,6 +177,16 @@ enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struc
 json_t *openai_tools_forced(const struct openai_tools *t)
 {
 	if (t->choice == TOOLS_REQUIRED)
-		return json_copy(t->list);
+		return t->allowed ? only_allowed(t->list, t->allowed) : json_copy(t->list);
 	return t->choice == TOOLS_NAMED ? json_pack("[O]", t->named) : NULL;
+}
+
+json_t *openai_tools_shown(const json_t *body)
+{
+	const json_t *allowed = allowed_of(field_get(body, "tool_choice"));
+	json_t *list = field_get(body, "tools");
+
+	if (allowed && is_mode(json_object_get(allowed, "mode"), "auto"))
+		return only_allowed(list, json_object_get(allowed, "tools"));
+	return json_incref(list);
 }

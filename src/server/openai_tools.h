@@ -23,11 +23,18 @@ enum tool_choice {
 struct openai_tools {
 	json_t *list; /* of the body: functions, each with a name; NULL: none */
 	enum tool_choice choice;
-	const json_t *named; /* TOOLS_NAMED: of list */
+	const json_t *named;   /* TOOLS_NAMED: of list */
+	const json_t *allowed; /* of the body: functions of list by name, the only ones that may be called; NULL: all */
 	bool parallel;       /* more than one call in an answer */
 };
 
 enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struct refusal *no);
+
+/*
+ * The tools that the prompt of this body shows, owned by the caller, or NULL. Under allowed_tools those alone that the
+ * model may call, unless a grammar keeps it from the others. The body need not have been parsed.
+ */
+json_t *openai_tools_shown(const json_t *body);
 
 /*
  * The tools of which one must be called, a new list that the caller owns; NULL when the model is free to answer

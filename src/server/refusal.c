@@ -101,14 +101,3 @@ void refusal_put_anthropic(struct buf *out, const struct refusal *no)
 	json_put_text(out, no->message);
 	buf_puts(out, "}}");
 }
-
-void refusal_put_event(struct buf *out, const struct refusal *no)
-{
-	buf_puts(out, "{\"type\":\"error\",\"code\":");
-	json_put_text(out, no->type);
-	buf_puts(out, ",\"message\":");
-	json_put_text(out, no->message);
-	buf_puts(out, ",\"param\":");
-	json_put_text(out, *no->param ? no->param : NULL);
-	buf_putc(out, '}');
-}

@@ -30,7 +30,5 @@ enum status refuse_error(struct refusal *no, const char *param, const struct err
 void refusal_put(struct buf *out, const struct refusal *no);
 /* The same for the Anthropic API: {"type":"error","error":{"type":...,"message":...}} */
 void refusal_put_anthropic(struct buf *out, const struct refusal *no);
-/* As an event of a stream of responses: {"type":"error","code":...,"message":...,"param":...} */
-void refusal_put_event(struct buf *out, const struct refusal *no);
 
 #endif

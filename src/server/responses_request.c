@@ -5,14 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/convert.h"
 #include "server/fields.h"
-
-static bool is_type(const json_t *v, const char *type)
-{
-	const char *t = json_string_value(json_object_get(v, "type"));
-
-	return t && strcmp(t, type) == 0;
-}
 
 /* --- input ------------------------------------------------------------------------------------------------- */
 
@@ -32,8 +26,8 @@ static enum status take_content(json_t **out, json_t *content, size_t i, struct 
 		const json_t *part = json_array_get(content, k);
 		json_t *text = json_object_get(part, "text");
 
-		if (!json_is_string(text) || !(is_type(part, "input_text") || is_type(part, "output_text") ||
-			is_type(part, "text"))) {
+		if (!json_is_string(text) || !(convert_is_type(part, "input_text") || convert_is_type(part, "output_text") ||
+			convert_is_type(part, "text"))) {
 			json_decref(parts);
 			return refuse(no, "input", "input[%zu].content[%zu]: only parts of text are supported", i, k);
 		}
@@ -98,13 +92,13 @@ static enum status add_item(json_t *messages, const json_t *item, size_t i, stru
 {
 	const json_t *type = field_get(item, "type");
 
-	if (is_type(item, "message") || (json_is_object(item) && !type))
+	if (convert_is_type(item, "message") || (json_is_object(item) && !type))
 		return add_message(messages, item, i, no);
-	if (is_type(item, "function_call"))
+	if (convert_is_type(item, "function_call"))
 		return add_call(messages, item, i, no);
-	if (is_type(item, "function_call_output"))
+	if (convert_is_type(item, "function_call_output"))
 		return add_result(messages, item, i, no);
-	if (is_type(item, "reasoning")) /* of earlier turns: the model does not see it again */
+	if (convert_is_type(item, "reasoning")) /* of earlier turns: the model does not see it again */
 		return OK;
 	return refuse(no, "input", "input[%zu].type: expected message, function_call, function_call_output or reasoning", i);
 }
@@ -143,7 +137,7 @@ static enum status convert_tools(json_t *out, const json_t *body, struct refusal
 
 		if (!json_is_object(t) || !json_is_string(json_object_get(t, "type")))
 			return refuse_shape(no, "tools", "tools[%zu]: expected an object with a type", i);
-		if (!is_type(t, "function"))
+		if (!convert_is_type(t, "function"))
 			continue;
 		function = json_copy((json_t *)t);
 		json_object_del(function, "type");
@@ -154,42 +148,48 @@ static enum status convert_tools(json_t *out, const json_t *body, struct refusal
 	return OK;
 }
 
+/* The functions among the tools that are allowed; without any, nothing can be called. */
+static enum status convert_allowed(json_t *out, const json_t *choice, struct refusal *no)
+{
+	json_t *list = NULL, *functions;
+
+	TRY(field_array(&list, choice, "tools", no));
+	if (json_array_size(list) == 0)
+		return refuse(no, "tool_choice", "tool_choice.tools: expected a list of tools");
+	functions = json_array();
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *tool = json_array_get(list, i), *name = field_get(tool, "name");
+
+		if (convert_is_type(tool, "function") && json_is_string(name))
+			json_array_append_new(functions, convert_named(name));
+	}
+	if (json_array_size(functions) == 0) {
+		json_decref(functions);
+		return refuse(no, "tool_choice", "tool_choice.tools: expected a function with a name among them");
+	}
+	json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:o, s:o*}}", "type", "allowed_tools", "allowed_tools",
+		"tools", functions, "mode", json_incref(field_get(choice, "mode"))));
+	return OK;
+}
+
 static enum status convert_choice(json_t *out, const json_t *body, struct refusal *no)
 {
+	static const char *const same[] = { "parallel_tool_calls" };
 	json_t *choice = field_get(body, "tool_choice"), *name = json_object_get(choice, "name");
 
-	if (field_get(body, "parallel_tool_calls"))
-		json_object_set(out, "parallel_tool_calls", field_get(body, "parallel_tool_calls"));
+	convert_same(out, body, same, 1);
 	if (!choice || !json_object_get(out, "tools"))
 		return OK;
 	if (json_is_string(choice)) {
 		json_object_set(out, "tool_choice", choice);
 		return OK;
 	}
-	if (!is_type(choice, "function") || !json_is_string(name))
-		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, or type function with a name");
-	json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:O}}", "type", "function", "function", "name", name));
-	return OK;
-}
-
-static enum status convert_format(json_t *out, const json_t *body, struct refusal *no)
-{
-	json_t *text = NULL, *format = NULL, *schema;
-
-	TRY(field_object(&text, body, "text", no));
-	if (text)
-		TRY(field_object(&format, text, "format", no));
-	if (!format || is_type(format, "text"))
-		return OK;
-	if (is_type(format, "json_object")) {
-		json_object_set(out, "response_format", format);
-		return OK;
-	}
-	schema = json_object_get(format, "schema");
-	if (!is_type(format, "json_schema") || !schema)
-		return refuse(no, "text", "text.format: expected type text, json_object or json_schema with a schema");
-	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
-		"json_schema", "name", "output", "schema", schema));
+	if (convert_is_type(choice, "allowed_tools"))
+		return convert_allowed(out, choice, no);
+	if (!convert_is_type(choice, "function") || !json_is_string(name))
+		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, or type function with a name, or "
+			"type allowed_tools");
+	json_object_set_new(out, "tool_choice", convert_named(name));
 	return OK;
 }
 
@@ -224,10 +224,7 @@ static enum status convert_fields(json_t *out, const json_t *body, struct refusa
 		"thinking_token_budget" };
 	json_t *reasoning = NULL;
 
-	for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++) {
-		if (field_get(body, same[i]))
-			json_object_set(out, same[i], field_get(body, same[i]));
-	}
+	convert_same(out, body, same, sizeof(same) / sizeof(*same));
 	if (field_get(body, "max_output_tokens"))
 		json_object_set(out, "max_completion_tokens", field_get(body, "max_output_tokens"));
 	TRY(field_object(&reasoning, body, "reasoning", no));
@@ -246,7 +243,7 @@ enum status responses_convert(json_t **out, const json_t *body, struct refusal *
 	TRY_GOTO(fail, convert_input(made, body, no));
 	TRY_GOTO(fail, convert_tools(made, body, no));
 	TRY_GOTO(fail, convert_choice(made, body, no));
-	TRY_GOTO(fail, convert_format(made, body, no));
+	TRY_GOTO(fail, convert_format(made, body, "text", no));
 	*out = made;
 	return OK;
 fail:

@@ -79,6 +79,13 @@ static bool is_json(const struct http_request *r)
 	return n == strlen("application/json") && strncasecmp(type, "application/json", n) == 0;
 }
 
+static enum call_api api_of(const char *path)
+{
+	if (strncmp(path, "/v1/messages", 12) == 0)
+		return CALL_ANTHROPIC;
+	return strcmp(path, "/v1/responses") == 0 ? CALL_RESPONSES : CALL_OPENAI;
+}
+
 static bool is_off(const struct serving *s, const struct route *route)
 {
 	return (route->handle == handle_tokenizer_info && !s->o->tokenizer_info) || (route->access == ADMIN && !s->o->admin);
@@ -107,10 +114,7 @@ void routes_handle(struct http_request *r, void *arg)
 		c->route = route->path;
 		c->method = strcmp(r->method, "HEAD") == 0 ? "HEAD" : route->method;
 	}
-	if (strncmp(r->path, "/v1/messages", 12) == 0)
-		c->api = CALL_ANTHROPIC;
-	else if (strcmp(r->path, "/v1/responses") == 0)
-		c->api = CALL_RESPONSES;
+	c->api = api_of(r->path);
 	if (strcmp(r->method, "OPTIONS") == 0 && s->o->allowed_origins && http_request_header(r, "Origin") &&
 		http_request_header(r, "Access-Control-Request-Method")) {
 		call_preflight(c);
@@ -129,10 +133,13 @@ void routes_handle(struct http_request *r, void *arg)
 	}
 }
 
-void routes_refusal(void *arg, unsigned status, const char *why, struct buf *body)
+void routes_refusal(void *arg, const char *path, unsigned status, const char *why, struct buf *body)
 {
 	struct refusal no;
 
 	refuse_status(&no, status, status < 500 ? "Bad Request" : "ServiceUnavailableError", NULL, "%s", why);
-	refusal_put(body, &no);
+	if (path && api_of(path) == CALL_ANTHROPIC)
+		refusal_put_anthropic(body, &no);
+	else
+		refusal_put(body, &no);
 }

@@ -81,7 +81,7 @@ void handle_tokenizer_info(struct call *c);
 /* The handler of http_server_config. */
 void routes_handle(struct http_request *r, void *arg);
 /* Bodies of what http/ refuses by itself. */
-void routes_refusal(void *arg, unsigned status, const char *why, struct buf *body);
+void routes_refusal(void *arg, const char *path, unsigned status, const char *why, struct buf *body);
 
 /* One line each ten seconds (stats_line.c). */
 void stats_line_write(struct serving *s);

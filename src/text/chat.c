@@ -146,7 +146,8 @@ static json_t *text_or_empty(const char *s)
 	return json_string(s ? s : "");
 }
 
-static void vars_init(struct vars *vars, const struct chat_input *in, json_t *messages,
+/* Of kwargs only what the template reads; the rest would be without effect. */
+static void vars_init(struct vars *vars, const struct chat_template *t, const struct chat_input *in, json_t *messages,
 	json_t *tools, const struct tokenizer_config *config)
 {
 	size_t extra = in->kwargs ? json_object_size(in->kwargs) : 0;
@@ -172,6 +173,8 @@ static void vars_init(struct vars *vars, const struct chat_input *in, json_t *me
 			i++;
 		if (i < vars->n) /* "thinking" and "enable_thinking" */
 			json_decref(vars->v[i].value);
+		else if (!*name || !chat_template_mentions(t, name))
+			continue;
 		else
 			vars->n++;
 		vars->v[i] = (struct jinja_var){name, json_incref(value), in->literal_content};
@@ -247,22 +250,33 @@ static enum status cut_end(struct buf *text, json_t *message, const char *eos, s
 	return OK;
 }
 
-/* Variables that the request itself sets. */
+bool chat_variable_is_reserved(const char *name)
+{
+	/* Of struct chat_input and the tokenizer; arguments of the function that renders templates elsewhere; functions. */
+	static const char *const reserved[] = {"messages", "tools", "add_generation_prompt", "continue_final_message",
+		"bos_token", "eos_token", "chat_template", "tokenize", "range", "namespace", "dict", "raise_exception"};
+
+	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+		if (strcmp(reserved[i], name) == 0)
+			return true;
+	return false;
+}
+
 static enum status check_kwargs(json_t *kwargs, struct error *err)
 {
-	static const char *const own[] = {
-		"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"};
+	const char *name;
+	json_t *value;
 
 	if (!kwargs)
 		return OK;
 	if (!json_is_object(kwargs))
 		return error_set(err, E_INVAL, "chat_template_kwargs: found %s, expected an object",
 			json_type_name(kwargs));
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-		if (json_object_get(kwargs, own[i]))
-			return error_set(err, E_INVAL,
-				"chat_template_kwargs.%s: cannot be set here, the request does",
-				own[i]);
+	json_object_foreach(kwargs, name, value)
+	{
+		if (chat_variable_is_reserved(name))
+			return error_set(err, E_INVAL, "chat_template_kwargs.%s: cannot be set here", name);
+	}
 	return OK;
 }
 
@@ -325,7 +339,7 @@ enum status chat_render(struct chat_prompt *out, const struct chat_template *t,
 	TRY(prepare(&messages, &tools, in, err));
 	if (!in->as_is && t->with_tools && json_array_size(tools) > 0)
 		jinja = t->with_tools;
-	vars_init(&vars, in, messages, tools, config);
+	vars_init(&vars, t, in, messages, tools, config);
 	limits = jinja_limits_for(
 		json_text_bytes(messages) + json_text_bytes(tools) + json_text_bytes(in->kwargs));
 	TRY_GOTO(out, jinja_render(&made, jinja, vars.v, vars.n, &limits, err));

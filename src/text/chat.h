@@ -39,11 +39,14 @@ bool chat_template_shows_tools(const struct chat_template *t);
 /* What messages about it begin with. */
 const char *chat_template_name(const struct chat_template *t);
 
+/* Whether kwargs below may not have this variable. */
+bool chat_variable_is_reserved(const char *name);
+
 struct chat_input {
 	json_t *messages; /* array of OpenAI chat messages, borrowed, unchanged */
 	json_t *tools;    /* array or NULL */
 	/* Further template variables (chat_template_kwargs), object or NULL. They may set thinking
-	 * and enable_thinking anew, but no other variable of this struct. */
+	 * and enable_thinking anew; what the template does not read is left out. */
 	json_t *kwargs;
 	bool add_generation_prompt;
 	bool thinking;

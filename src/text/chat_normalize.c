@@ -277,9 +277,25 @@ static void sort_tool_messages(json_t *messages)
 	}
 }
 
+/* Members that are text where they are there. */
+static enum status check_texts(const json_t *m, size_t i, struct error *err)
+{
+	static const char *const names[] = {"reasoning", "reasoning_content", "tool_call_id"};
+
+	for (size_t k = 0; k < sizeof(names) / sizeof(*names); k++) {
+		const json_t *v = json_object_get(m, names[k]);
+
+		if (v && !json_is_null(v) && !json_is_string(v))
+			return error_set(err, E_INVAL, "messages[%zu].%s: found %s, expected a string", i, names[k],
+				json_type_name(v));
+	}
+	return OK;
+}
+
 static enum status fix_message(json_t *m, size_t i, bool open, struct error *err)
 {
 	TRY(check_role(m, i, err));
+	TRY(check_texts(m, i, err));
 	TRY(flatten_content(m, i, err));
 	TRY(fix_tool_calls(m, i, err));
 	if (is_role(m, "assistant") && open)

@@ -167,7 +167,7 @@ class Refusals(Case):
             deep = [deep]
         tool = {"type": "function", "function": {"name": "f", "description": deep}}
         with scripted(say("yes")) as s:
-            self.refused(s.chat(tools=[tool], tool_choice="none"), 400, "tools[0].function.description: found array", "messages")
+            self.refused(s.chat(tools=[tool], tool_choice="none"), 400, "tools[0].function.description: found array", "tools")
         with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
             file.write("{{ messages[0].content + 5 }}")
             file.flush()

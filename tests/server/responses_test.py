@@ -193,8 +193,13 @@ class Refusals(Case):
         with scripted({"answer": ids_of("one two"), "error": "no way"}) as s:
             events = events_of(ask(s, stream=True))
             self.assertEqual(events[0]["type"], "response.created")
-            self.assertEqual(events[-1], {"type": "error", "code": "InternalServerError", "param": None,
-                                          "message": "generation failed: no way"})
+            self.assertEqual([e["sequence_number"] for e in events], list(range(len(events))))
+            self.assertEqual(events[-2], {"type": "error", "code": "InternalServerError", "param": None,
+                                          "message": "generation failed: no way", "sequence_number": len(events) - 2})
+            self.assertEqual(events[-1]["type"], "response.failed")
+            response = events[-1]["response"]
+            self.assertEqual((response["status"], response["error"], response["usage"]),
+                             ("failed", {"code": "server_error", "message": "generation failed: no way"}, None))
             self.refused(ask(s), 500, "no way")
 
 

@@ -1,0 +1,46 @@
+/* Requests of other APIs (server/convert.h). */
+#include "server/convert.h"
+
+#include <string.h>
+
+#include "server/fields.h"
+
+bool convert_is_type(const json_t *v, const char *type)
+{
+	const char *t = json_string_value(json_object_get(v, "type"));
+
+	return t && strcmp(t, type) == 0;
+}
+
+void convert_same(json_t *out, const json_t *body, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (field_get(body, names[i]))
+			json_object_set(out, names[i], field_get(body, names[i]));
+	}
+}
+
+enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no)
+{
+	json_t *config = NULL, *format = NULL, *schema;
+
+	TRY(field_object(&config, body, outer, no));
+	TRY(field_object(&format, config, "format", no));
+	if (!format || convert_is_type(format, "text"))
+		return OK;
+	if (convert_is_type(format, "json_object")) {
+		json_object_set(out, "response_format", format);
+		return OK;
+	}
+	schema = field_get(format, "schema");
+	if (!convert_is_type(format, "json_schema") || !schema)
+		return refuse(no, outer, "%s.format: expected type text, json_object or json_schema with a schema", outer);
+	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
+		"json_schema", "name", "output", "schema", schema));
+	return OK;
+}
+
+json_t *convert_named(json_t *name)
+{
+	return json_pack("{s:s, s:{s:O}}", "type", "function", "function", "name", name);
+}

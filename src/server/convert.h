@@ -1,0 +1,23 @@
+/* What requests of other APIs have in common on their way to a chat completion. Values are shared, never copied. */
+#ifndef SERVER_CONVERT_H
+#define SERVER_CONVERT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/refusal.h"
+
+/* Whether v is an object of this type. */
+bool convert_is_type(const json_t *v, const char *type);
+
+/* Fields that mean the same: copied unless absent or null. */
+void convert_same(json_t *out, const json_t *body, const char *const *names, size_t n);
+
+/* body.OUTER.format, text or JSON by a schema, as response_format. */
+enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no);
+
+/* A tool_choice that names one function. The function's name is shared. */
+json_t *convert_named(json_t *name);
+
+#endif
