@@ -15,6 +15,8 @@
 #define SERVING_MAX_N 128
 #define SERVING_MAX_PROMPTS 1024
 #define SERVING_MAX_CHOICES 4096
+/* Of the prompts of one request, of all choices: 256 MiB. */
+#define SERVING_MAX_PROMPT_LOGPROBS (1u << 24)
 /* JSON values of all bodies whose requests are not answered: they take up to 300 bytes each. */
 #define SERVING_MAX_JSON_VALUES ((size_t)8 << 20)
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 import serving
-from serving import JSON, Case, ids_of, real, say, scripted
+from serving import JSON, Case, ids_of, real, say, scripted, token
 
 LONG = {"max_tokens": 4000, "ignore_eos": True}
 
@@ -38,6 +38,25 @@ class Disconnects(Case):
             sock.close()
             s.wait_metric(0, "vllm:num_requests_running")
             s.wait_metric(1, "vllm:request_success_total", finished_reason="abort")
+
+    def test_in_reasoning_and_calls(self):
+        """At every part of an answer: before the first token, in reasoning, at a call's name, in its arguments, behind it."""
+        parts = [ids_of("let me see"), [token("</think>")], ids_of("so"), [token("<｜tool▁calls▁begin｜>"), token("<｜tool▁call▁begin｜>")],
+                 ids_of("look"), [token("<｜tool▁sep｜>")], ids_of('{"a": 1}'), [token("<｜tool▁call▁end｜>"), token("<｜tool▁calls▁end｜>")],
+                 ids_of("done")]
+        body = {"messages": [{"role": "user", "content": "x"}], "stream": True, "chat_template_kwargs": {"thinking": True},
+                "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}], "max_tokens": 3000, "ignore_eos": True}
+        for n in range(len(parts)):
+            rule = {"answer": sum(parts[:n], []) + ids_of("x") * 3000, "delay_ms": 1}
+            with scripted(rule if n else {"answer": ids_of("x"), "delay_ms": 300}) as s:
+                sock = raw(s, body, "/v1/chat/completions")
+                s.wait_metric(1, "vllm:num_requests_running")
+                if n:
+                    sock.recv(4096)
+                    time.sleep(0.003 * len(rule["answer"][:-3000]))
+                sock.close()
+                s.wait_metric(1, "vllm:request_success_total", finished_reason="abort")
+                s.wait_metric(0, "vllm:num_requests_running")
 
     def test_half_close(self):
         with scripted(say("word ", delay_ms=5)) as s:
