@@ -56,7 +56,7 @@ void answer_free(struct answer *a)
 	openai_sampling_deinit(&a->p);
 	work_free_json(a->s, a->body, a->body_bytes);
 	work_free_json(a->s, a->request, a->body_bytes);
-	atomic_fetch_sub_explicit(&a->s->json_values, a->n_values, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed);
 	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);
@@ -234,9 +234,9 @@ enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, str
 	const struct http_request *r = a->call->r;
 	size_t held;
 
-	TRY(fields_parse(&a->body, &a->n_values, r->body, r->body_bytes, no));
-	held = atomic_fetch_add_explicit(&a->s->json_values, a->n_values, memory_order_relaxed) + a->n_values;
-	if (held > SERVING_MAX_JSON_VALUES)
+	TRY(fields_parse(&a->body, &a->json_bytes, r->body, r->body_bytes, no));
+	held = atomic_fetch_add_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed) + a->json_bytes;
+	if (held > SERVING_MAX_JSON_BYTES)
 		return refuse_status(no, 503, "ServiceUnavailableError", NULL, "too many request bodies at once");
 	TRY(a->form->parse(a, scratch, no));
 	TRY(a->form->prompts(a, scratch, no));
