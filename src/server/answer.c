@@ -331,8 +331,7 @@ static void send_news(struct choice *c)
 		return;
 	c->started = true;
 	c->sent = c->seen;
-	buf_reset(&c->text);
-	buf_reset(&c->reasoning);
+	choice_forget(c);
 }
 
 /* What the client gets of a choice's news. */

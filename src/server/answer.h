@@ -37,9 +37,17 @@ enum stop_kind {
 struct choice_call {
 	char id[48]; /* ours; the model's own where it fits */
 	struct buf name, arguments; /* owned */
-	bool complete;        /* its end has come, not that of the answer */
+	bool ended;           /* no more arguments come */
+	bool complete;        /* a marker of its own ended it */
 	bool announced;       /* stream: id and name have left */
 	size_t arguments_sent;
+};
+
+/* A part as the model wrote it: text between two calls, reasoning, a call. */
+struct choice_part {
+	enum chat_event_kind kind; /* CHAT_REASONING, CHAT_CONTENT or CHAT_CALL */
+	size_t from, len;          /* bytes of the choice's reasoning or text */
+	size_t call;               /* index */
 };
 
 struct choice {
@@ -55,13 +63,15 @@ struct choice {
 	uint32_t n_reasoning;   /* tokens of reasoning, without its markers */
 	uint32_t reasoning_end; /* tokens up to its end, markers included */
 	struct chat_parse parse;
-	enum chat_event_kind part; /* of what is held: CHAT_REASONING or CHAT_CONTENT */
+	enum chat_event_kind held_kind; /* CHAT_REASONING or CHAT_CONTENT */
 	struct stop_match match;
 	struct buf held;      /* may belong to a stop string */
 	struct buf text;      /* whole answers: all of it; streams: what no chunk has had yet */
 	struct buf reasoning; /* the same */
 	struct choice_call *calls; /* [n_calls] owned: all of them */
 	size_t n_calls, call_cap;
+	struct choice_part *parts; /* [n_parts] owned, in order; streams: the last one sent, then those with news */
+	size_t n_parts, part_cap;
 	size_t n_blocks;      /* streams of messages and responses: begun */
 	const char *block;    /* kind of the last one while it is open; otherwise NULL */
 	struct buf item;      /* responses: text of the open item */
