@@ -56,7 +56,7 @@ void answer_free(struct answer *a)
 	openai_sampling_deinit(&a->p);
 	work_free_json(a->s, a->body, a->body_bytes);
 	work_free_json(a->s, a->request, a->body_bytes);
-	atomic_fetch_sub_explicit(&a->s->json_values, a->n_values, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed);
 	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);
@@ -219,17 +219,31 @@ static void answer_start(struct answer *a)
 
 /* --- the beginning -------------------------------------------------------------------------------------- */
 
+/* Each choice has log probabilities of its prompt of its own, in the engine's memory. */
+static enum status check_prompt_logprobs(const struct answer *a, struct refusal *no)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < a->n_prompts && a->p.n_prompt_logprobs >= 0; i++)
+		n += (uint64_t)a->prompts[i].ids.len * a->p.n * ((uint64_t)a->p.n_prompt_logprobs + 1);
+	if (n <= SERVING_MAX_PROMPT_LOGPROBS)
+		return OK;
+	return refuse(no, "prompt_logprobs", "prompt_logprobs: %llu log probabilities of prompts, at most %u are given",
+		(unsigned long long)n, SERVING_MAX_PROMPT_LOGPROBS);
+}
+
 enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	const struct http_request *r = a->call->r;
 	size_t held;
 
-	TRY(fields_parse(&a->body, &a->n_values, r->body, r->body_bytes, no));
-	held = atomic_fetch_add_explicit(&a->s->json_values, a->n_values, memory_order_relaxed) + a->n_values;
-	if (held > SERVING_MAX_JSON_VALUES)
+	TRY(fields_parse(&a->body, &a->json_bytes, r->body, r->body_bytes, no));
+	held = atomic_fetch_add_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed) + a->json_bytes;
+	if (held > SERVING_MAX_JSON_BYTES)
 		return refuse_status(no, 503, "ServiceUnavailableError", NULL, "too many request bodies at once");
 	TRY(a->form->parse(a, scratch, no));
-	return a->form->prompts(a, scratch, no);
+	TRY(a->form->prompts(a, scratch, no));
+	return check_prompt_logprobs(a, no);
 }
 
 static enum status make(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)

@@ -5,40 +5,66 @@
 
 #include "base/json.h"
 
-/* What is outside strings; the parser proper finds what is wrong. n_values counts brackets and commas: no text holds
- * more values. */
+/* What jansson takes for a value in a list, a string, a pair, a list and an object. */
+#define VALUE_BYTES 40u
+#define STRING_BYTES 64u
+#define PAIR_BYTES 40u
+#define LIST_BYTES 136u
+#define OBJECT_BYTES 232u
+
+/* Of a text, by what is outside its strings; the parser proper finds what is wrong. */
 struct shape {
 	int depth, deepest;
-	size_t n_values;
+	size_t bytes;
 };
+
+static void add_sign(struct shape *shape, char c)
+{
+	switch (c) {
+	case '"':
+		shape->bytes += STRING_BYTES;
+		break;
+	case ',':
+		shape->bytes += VALUE_BYTES;
+		break;
+	case ':':
+		shape->bytes += PAIR_BYTES;
+		break;
+	case '{':
+	case '[':
+		shape->bytes += c == '{' ? OBJECT_BYTES : LIST_BYTES;
+		shape->depth++;
+		shape->deepest = shape->depth > shape->deepest ? shape->depth : shape->deepest;
+		break;
+	case '}':
+	case ']':
+		shape->depth--;
+		break;
+	default:
+		break;
+	}
+}
 
 static struct shape shape_of(const char *s, size_t len)
 {
-	struct shape shape = { .n_values = 1 };
+	struct shape shape = { .bytes = VALUE_BYTES };
 	bool in_string = false;
 
-	for (size_t i = 0; i < len && shape.deepest <= FIELDS_MAX_DEPTH; i++) {
+	for (size_t i = 0; i < len && shape.deepest <= FIELDS_MAX_DEPTH && shape.bytes <= FIELDS_MAX_BYTES; i++) {
 		if (in_string) {
 			if (s[i] == '\\')
 				i++;
 			else if (s[i] == '"')
 				in_string = false;
-		} else if (s[i] == '"') {
-			in_string = true;
-		} else if (s[i] == '{' || s[i] == '[') {
-			shape.n_values++;
-			shape.depth++;
-			shape.deepest = shape.depth > shape.deepest ? shape.depth : shape.deepest;
-		} else if (s[i] == '}' || s[i] == ']') {
-			shape.depth--;
-		} else if (s[i] == ',') {
-			shape.n_values++;
+		} else {
+			add_sign(&shape, s[i]);
+			in_string = s[i] == '"';
 		}
 	}
 	return shape;
 }
 
-enum status fields_parse(json_t **out, size_t *n_values, const char *body, size_t len, struct refusal *no)
+enum status fields_parse(json_t **out, size_t *bytes, const char *body, size_t len, struct refusal *no)
 {
 	struct shape shape = shape_of(body, len);
 	struct error err;
@@ -46,8 +72,9 @@ enum status fields_parse(json_t **out, size_t *n_values, const char *body, size_
 
 	if (shape.deepest > FIELDS_MAX_DEPTH)
 		return refuse_shape(no, NULL, "JSON is nested deeper than %d levels", FIELDS_MAX_DEPTH);
-	if (shape.n_values > FIELDS_MAX_VALUES)
-		return refuse_shape(no, NULL, "request body: more than %zu values", FIELDS_MAX_VALUES);
+	if (shape.bytes > FIELDS_MAX_BYTES)
+		return refuse_shape(no, NULL, "request body: so many values that they take more than %zu bytes",
+			FIELDS_MAX_BYTES);
 	if (json_load_text(&v, body, len, "request body", &err) != OK)
 		return refuse_shape(no, NULL, "%s", err.msg);
 	if (!json_is_object(v)) {
@@ -56,8 +83,8 @@ enum status fields_parse(json_t **out, size_t *n_values, const char *body, size_
 		return E_INVAL;
 	}
 	*out = v;
-	if (n_values)
-		*n_values = shape.n_values;
+	if (bytes)
+		*bytes = shape.bytes;
 	return OK;
 }
 

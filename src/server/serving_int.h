@@ -15,8 +15,10 @@
 #define SERVING_MAX_N 128
 #define SERVING_MAX_PROMPTS 1024
 #define SERVING_MAX_CHOICES 4096
-/* JSON values of all bodies whose requests are not answered: they take up to 300 bytes each. */
-#define SERVING_MAX_JSON_VALUES ((size_t)8 << 20)
+/* Of the prompts of one request, of all choices: 256 MiB. */
+#define SERVING_MAX_PROMPT_LOGPROBS (1u << 24)
+/* That the JSON of requests in flight takes, beside their bodies. */
+#define SERVING_MAX_JSON_BYTES ((size_t)1 << 30)
 
 struct answer;
 struct structured;
@@ -47,7 +49,7 @@ struct serving {
 	uint64_t news_ns;       /* when the news were taken that are being told */
 	struct answer *answers; /* all that have jobs in the engine */
 	uint32_t load;          /* requests in flight, but those that are answered at once */
-	atomic_size_t json_values;
+	atomic_size_t json_bytes;
 	time_t created;
 	bool stopping;
 };

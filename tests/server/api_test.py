@@ -27,6 +27,8 @@ class Probes(Case):
             self.refused(s.ask("GET", "/tokenizer_info"), 404, "Not Found")
             self.refused(s.ask("POST", "/v1/models/"), 404, "Not Found")
             self.assertEqual(s.ask("HEAD", "/health").status, 200)
+            for path in ("/v1/embeddings", "/v1/rerank", "/rerank", "/pooling", "/score", "/invocations", "/collective_rpc", "/sleep"):
+                self.refused(s.post(path, input="x"), 404, "Not Found")
 
     def test_hung_engine(self):
         with scripted({"hung": True}) as s:
@@ -243,6 +245,16 @@ class Real(Case):
         with real("--enable-admin-endpoints", "--allowed-origins", '["http://a.example"]') as s:
             for origin, status in (("http://a.example", 200), ("http://b.example", 403)):
                 self.assertEqual(s.ask("POST", "/reset_prefix_cache", headers={"Origin": origin}).status, status)
+
+    def test_salt(self):
+        """What one client computed tells another one nothing: the cache answers under the same salt alone."""
+        with real("--enable-prompt-tokens-details") as s:
+            def cached(**salt):
+                usage = s.complete("one two three four five " * 40, max_tokens=1, **salt).json["usage"]
+                return usage["prompt_tokens_details"]["cached_tokens"]
+
+            self.assertEqual([cached(), cached(cache_salt="a"), cached(cache_salt="b")], [0, 0, 0])
+            self.assertGreater(min(cached(), cached(cache_salt="a"), cached(cache_salt="b")), 0)
 
     def test_steps(self):
         with real() as s:

@@ -8,7 +8,7 @@ import threading
 import time
 
 import serving
-from serving import JSON, Case, ids_of, real, say, scripted
+from serving import JSON, Case, ids_of, real, say, scripted, token
 
 LONG = {"max_tokens": 4000, "ignore_eos": True}
 
@@ -38,6 +38,25 @@ class Disconnects(Case):
             sock.close()
             s.wait_metric(0, "vllm:num_requests_running")
             s.wait_metric(1, "vllm:request_success_total", finished_reason="abort")
+
+    def test_in_reasoning_and_calls(self):
+        """At every part of an answer: before the first token, in reasoning, at a call's name, in its arguments, behind it."""
+        parts = [ids_of("let me see"), [token("</think>")], ids_of("so"), [token("<｜tool▁calls▁begin｜>"), token("<｜tool▁call▁begin｜>")],
+                 ids_of("look"), [token("<｜tool▁sep｜>")], ids_of('{"a": 1}'), [token("<｜tool▁call▁end｜>"), token("<｜tool▁calls▁end｜>")],
+                 ids_of("done")]
+        body = {"messages": [{"role": "user", "content": "x"}], "stream": True, "chat_template_kwargs": {"thinking": True},
+                "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}], "max_tokens": 3000, "ignore_eos": True}
+        for n in range(len(parts)):
+            rule = {"answer": sum(parts[:n], []) + ids_of("x") * 3000, "delay_ms": 1}
+            with scripted(rule if n else {"answer": ids_of("x"), "delay_ms": 300}) as s:
+                sock = raw(s, body, "/v1/chat/completions")
+                s.wait_metric(1, "vllm:num_requests_running")
+                if n:
+                    sock.recv(4096)
+                    time.sleep(0.003 * len(rule["answer"][:-3000]))
+                sock.close()
+                s.wait_metric(1, "vllm:request_success_total", finished_reason="abort")
+                s.wait_metric(0, "vllm:num_requests_running")
 
     def test_half_close(self):
         with scripted(say("word ", delay_ms=5)) as s:
@@ -181,7 +200,7 @@ class LongBodies(Case):
 
     def test_json_is_read_aside(self):
         """Neither a body of many keys nor the ends of such bodies hold up others."""
-        body = '{"prompt":"hi","pad":{%s}}' % ",".join('"k%d":[]' % i for i in range(400000))
+        body = '{"prompt":"hi","pad":{%s}}' % ",".join('"k%d":1' % i for i in range(400000))
         with scripted(say("x")) as s:
             for path in ("/v1/completions", "/tokenize", "/detokenize"):
                 slow = [s.connect() for _ in range(4)]
@@ -195,21 +214,25 @@ class LongBodies(Case):
                     connection.close()
 
     def test_json_has_bounds(self):
-        """Values, not bytes, are what JSON takes memory for: of one body, and of all."""
+        """Not only by its own bytes: of one body, and of all that are held."""
         with scripted(say("word ", delay_ms=50)) as s:
             for path in ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/tokenize", "/detokenize"):
                 answer = s.ask("POST", path, b'{"pad":[' + b"[]," * 20000000 + b"[]]}")
                 self.assertEqual(answer.status, 400)
-                self.assertIn("more than 1048576 values", answer.json["error"]["message"])
-            body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("0," * 1000000)
+                self.assertIn("values that they take more than 67108864 bytes", answer.json["error"]["message"])
+            for pad in (b"{}," * 300000, b'{"a":1},' * 200000, b'"a",' * 700000, b"7," * 1700000):
+                self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 400)
+            for pad in (b"{}," * 200000, b'{"a":1},' * 150000, b'"a",' * 600000, b"7," * 1600000, b'"[[{,,::\\"[[",' * 600000):
+                self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 200)
+            body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("null," * 1600000)
             held = []
-            for i in range(8):
+            for i in range(16):
                 held.append(s.connect())
                 held[i].request("POST", "/v1/completions", body, JSON)
                 s.wait_metric(i + 1, "vllm:num_requests_running")
             self.refused(s.ask("POST", "/v1/completions", body), 503, "too many request bodies")
             held.pop().close()
-            s.wait_metric(7, "vllm:num_requests_running")
+            s.wait_metric(15, "vllm:num_requests_running")
             self.assertEqual(s.ask("POST", "/v1/completions", body.replace("1000,", "1,", 1)).status, 200)
             for connection in held:
                 connection.close()

@@ -321,6 +321,8 @@ class Sizes(Hostile):
         self.assertEqual(answer.status, 200)
         self.assertEqual(len(answer.json["choices"][0]["prompt_logprobs"]), answer.json["usage"]["prompt_tokens"])
         self.assertEqual(self.server.complete("x", logprobs=21).status, 400)
+        answer = self.server.complete([[5] * 4000] * 8, n=100, prompt_logprobs=20, max_tokens=1, temperature=1)
+        self.refused(answer, 400, "prompt_logprobs", "prompt_logprobs")
 
     def test_bytes_that_are_not_text(self):
         for data in (b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\\ud800", b"\\udc00\\ud800",

@@ -156,6 +156,28 @@ class End(Case):
             with self.assertRaises(OSError):
                 s.ask("GET", "/health")
 
+    def test_drain_under_load(self):
+        """Streams, whole answers and bodies that are still read: all are finished, then the process ends."""
+        with scripted(say("word ", delay_ms=10), args=["--enable-server-load-tracking"]) as s:
+            chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 60, "ignore_eos": True}
+            asked = []
+            for i in range(40):
+                asked.append(s.connect())
+                body = {**chat, "stream": i % 2 == 0, "pad": " " * (100000 if i % 5 == 0 else 0)}
+                asked[i].request("POST", "/v1/chat/completions", json.dumps(body), JSON)
+            s.wait_load(40)
+            s.process.send_signal(signal.SIGTERM)
+            for i, connection in enumerate(asked):
+                response = connection.getresponse()
+                data = response.read()
+                self.assertEqual(response.status, 200)
+                if i % 2 == 0:
+                    self.assertTrue(data.endswith(b"data: [DONE]\n\n"), data[-100:])
+                else:
+                    self.assertEqual(json.loads(data)["usage"]["completion_tokens"], 60)
+                connection.close()
+            self.assertEqual(s.process.wait(20), 0)
+
     def test_second_signal(self):
         with scripted(say("word ", delay_ms=1000)) as s:
             connection = self.ask(s)
