@@ -6,6 +6,7 @@
 
 extern const struct opt_table bench_model_table;
 extern const struct opt_table bench_kernel_table;
+extern const struct opt_table bench_load_table;
 extern const struct opt_table bench_serve_table;
 extern const struct opt_table collect_env_table;
 extern const struct opt_table complete_table;
@@ -22,6 +23,7 @@ extern const struct opt_table verify_table;
 
 int cmd_bench_model(int argc, char **argv);
 int cmd_bench_kernel(int argc, char **argv);
+int cmd_bench_load(int argc, char **argv);
 int cmd_bench_serve(int argc, char **argv);
 int cmd_collect_env(int argc, char **argv);
 int cmd_complete(int argc, char **argv);

@@ -19,6 +19,7 @@ const struct cli_command cli_commands[] = {
 	{ "verify", &verify_table, cmd_verify },
 	{ "bench model", &bench_model_table, cmd_bench_model },
 	{ "bench kernel", &bench_kernel_table, cmd_bench_kernel },
+	{ "bench load", &bench_load_table, cmd_bench_load },
 	{ "bench latency", &bench_latency_table, cmd_bench_latency },
 	{ "bench throughput", &bench_throughput_table, cmd_bench_throughput },
 	{ "bench drafts", &bench_drafts_table, cmd_bench_drafts },

@@ -209,6 +209,35 @@ class Kernel(Figures):
         self.fails("bench", "kernel", "all", "--format", "int4", code=2, says=["--format: found 'int4'", "w4a8"])
 
 
+class Load(Case):
+    def test_figures(self):
+        v = json.loads(self.ok("bench", "load", DEMO, "--repeat", 3, "--json"))
+        size = sum(os.path.getsize(os.path.join(DEMO, name)) for name in os.listdir(DEMO)
+                   if name.endswith(".safetensors"))
+        self.assertEqual(v["file_bytes"], size)
+        ratios = [r["ready_seconds"] / r["read_seconds"] for r in v["loads"]]
+        self.assertEqual(len(ratios), 3)
+        self.assertEqual(ratios, sorted(ratios))
+        self.assertAlmostEqual(v["ratio"] / ratios[1], 1, places=4)
+        self.assertAlmostEqual(v["ratio"] * v["read_seconds"] / v["ready_seconds"], 1, places=6)
+        if v["peak_bytes"] is not None:
+            self.assertGreater(v["peak_bytes"], v["packed_bytes"])
+
+    def test_table(self):
+        text = self.ok("bench", "load", DEMO, "--repeat", 1)
+        self.assertRegex(text, r"^files +[0-9.]+ MB, packed [0-9.]+ MB, [0-9]+ threads\nread files +[0-9.]+ s, ")
+        self.assertRegex(text, r"\nready +[0-9.]+ s, [0-9.]+ times as long \([0-9.]+ to [0-9.]+ in 1 loads\)\npeak ")
+
+    def test_errors(self):
+        self.fails("bench", "load", code=2, says="MODEL")
+        self.fails("bench", "load", "/nowhere", says="/nowhere: not a directory")
+        with tempfile.TemporaryDirectory() as folder:
+            self.fails("bench", "load", folder, says=[folder, "no *.safetensors"])
+            with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+                file.write(b"x" * 100)
+            self.fails("bench", "load", folder, says="config.json")
+
+
 class Engine(Case):
     def test_latency(self):
         with tempfile.TemporaryDirectory() as folder:
