@@ -7,6 +7,7 @@
 #include "server/anthropic_request.h"
 #include "server/answer.h"
 #include "server/choice.h"
+#include "server/convert.h"
 #include "server/json_put.h"
 
 /* --- what whole answers and streams share ------------------------------------------------------------------ */
@@ -245,6 +246,16 @@ static bool chunk(struct choice *c)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
+/* The client knows its own fields. */
+static enum status with_own_names(enum status st, struct refusal *no)
+{
+	static const char *const names[][2] = { { "stop", "stop_sequences" }, { "response_format", "output_config.format" } };
+
+	if (st != OK)
+		convert_refusal(no, names, sizeof(names) / sizeof(*names));
+	return st;
+}
+
 static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
@@ -252,12 +263,12 @@ static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, st
 	TRY(anthropic_convert(&body, a->body, false, no));
 	a->request = a->body;
 	a->body = body;
-	return openai_chat_form.parse(a, scratch, no);
+	return with_own_names(openai_chat_form.parse(a, scratch, no), no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	return openai_chat_form.prompts(a, scratch, no);
+	return with_own_names(openai_chat_form.prompts(a, scratch, no), no);
 }
 
 const struct answer_form anthropic_form = {

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/json.h"
 #include "server/convert.h"
 #include "server/fields.h"
 
@@ -15,6 +16,14 @@ static bool is_billing(const json_t *text)
 	const char *s = json_string_value(text);
 
 	return s && strncmp(s, BILLING, strlen(BILLING)) == 0;
+}
+
+/* What a message calls a block that is refused. */
+static const char *name_of(const json_t *block)
+{
+	const char *type = json_string_value(json_object_get(block, "type"));
+
+	return !type ? "what has no type" : strcmp(type, "text") == 0 ? "text that is no string" : type;
 }
 
 /* Text of a string or of text blocks, as parts that a chat message takes. where: "messages[3].content". */
@@ -35,7 +44,7 @@ static enum status text_parts(json_t *parts, const json_t *content, const char *
 		json_t *text = json_object_get(block, "text");
 
 		if (!convert_is_type(block, "text") || !json_is_string(text))
-			return refuse(no, where, "%s[%zu]: only blocks of text are supported here", where, i);
+			return refuse(no, where, "%s[%zu]: %.40s is not supported, only blocks of text are", where, i, name_of(block));
 		if (!is_billing(text))
 			json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text));
 	}
@@ -69,11 +78,11 @@ static enum status add_result(json_t *messages, const json_t *block, struct part
 	const json_t *id = json_object_get(block, "tool_use_id"), *content = field_get(block, "content");
 	json_t *parts;
 	enum status st;
-	char where[64];
+	char where[96];
 
-	snprintf(where, sizeof(where), "messages[%zu].content[%zu]", p->index, i);
 	if (!json_is_string(id))
-		return refuse_shape(no, where, "%s.tool_use_id: expected a string", where);
+		return refuse_shape(no, "messages", "messages[%zu].content[%zu].tool_use_id: expected a string", p->index, i);
+	snprintf(where, sizeof(where), "messages[%zu].content[%zu].content", p->index, i);
 	parts = json_array();
 	st = content ? text_parts(parts, content, where, no) : OK;
 	if (st == OK)
@@ -117,8 +126,8 @@ static enum status add_block(json_t *messages, const json_t *block, bool assista
 	}
 	if (assistant && convert_is_type(block, "redacted_thinking"))
 		return OK;
-	return refuse(no, "messages", "messages[%zu].content[%zu]: this block is not supported here: expected %s",
-		p->index, i, assistant ? "text, tool_use or thinking" : "text or tool_result");
+	return refuse(no, "messages", "messages[%zu].content[%zu]: %.40s is not supported here: expected %s", p->index, i,
+		name_of(block), assistant ? "text, tool_use or thinking" : "text or tool_result");
 }
 
 static void put_message(json_t *messages, const char *role, const struct parts *p, bool only_results)
@@ -219,11 +228,12 @@ static enum status convert_tools(json_t *out, const json_t *body, struct refusal
 		json_t *description = json_object_get(t, "description"), *function;
 
 		if (type && !convert_is_type(t, "custom"))
-			return refuse(no, "tools", "tools[%zu].type: only custom tools are supported", i);
+			return refuse(no, "tools", "tools[%zu].type: %.40s is not supported: only custom tools are", i,
+				json_is_string(type) ? json_string_value(type) : json_type_name(type));
 		if (!json_is_string(name) || !json_is_object(schema))
 			return refuse_shape(no, "tools", "tools[%zu]: expected a name and an input_schema", i);
 		function = json_pack("{s:O}", "name", name);
-		if (json_is_string(description))
+		if (description)
 			json_object_set(function, "description", description);
 		json_object_set(function, "parameters", (json_t *)schema);
 		json_array_append_new(tools, json_pack("{s:s, s:o}", "type", "function", "function", function));
@@ -240,6 +250,11 @@ static enum status convert_choice(json_t *out, const json_t *body, struct refusa
 	TRY(field_object(&choice, body, "tool_choice", no));
 	if (!choice)
 		return OK;
+	if (!json_object_get(out, "tools")) {
+		if (convert_is_type(choice, "auto") || convert_is_type(choice, "none"))
+			return OK;
+		return refuse(no, "tool_choice", "tool_choice: only auto and none make sense without tools");
+	}
 	TRY(field_bool(&alone, choice, "disable_parallel_tool_use", no));
 	if (alone)
 		json_object_set_new(out, "parallel_tool_calls", json_false());
@@ -280,8 +295,17 @@ static enum status convert_fields(json_t *out, const json_t *body, bool counting
 	/* Anthropic's that mean the same, then vLLM's that have no other name there. */
 	static const char *const same[] = { "model", "max_tokens", "stream", "temperature", "top_p", "top_k", "min_p",
 		"seed", "repetition_penalty", "ignore_eos", "priority", "cache_salt", "request_id" };
+	static const char *const unsupported[] = { "mcp_servers", "container" };
+	json_t *metadata = NULL;
 	int64_t max_tokens = 0;
 
+	for (size_t i = 0; i < sizeof(unsupported) / sizeof(*unsupported); i++) {
+		const json_t *v = field_get(body, unsupported[i]);
+
+		if (v && !(json_is_array(v) && json_array_size(v) == 0))
+			return refuse(no, unsupported[i], "%s: not supported: nothing runs here but the model", unsupported[i]);
+	}
+	TRY(field_object(&metadata, body, "metadata", no));
 	TRY(field_int(&max_tokens, body, "max_tokens", 1, INT32_MAX, no));
 	if (max_tokens == 0 && !counting)
 		return refuse_shape(no, "max_tokens", "max_tokens: field required");
@@ -299,8 +323,7 @@ enum status anthropic_convert(json_t **out, const json_t *body, bool counting, s
 	TRY_GOTO(fail, convert_fields(made, body, counting, no));
 	TRY_GOTO(fail, convert_messages(made, body, no));
 	TRY_GOTO(fail, convert_tools(made, body, no));
-	if (json_object_get(made, "tools"))
-		TRY_GOTO(fail, convert_choice(made, body, no));
+	TRY_GOTO(fail, convert_choice(made, body, no));
 	TRY_GOTO(fail, convert_thinking(made, body, no));
 	TRY_GOTO(fail, convert_format(made, body, "output_config", no));
 	*out = made;

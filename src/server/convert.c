@@ -1,6 +1,7 @@
 /* Requests of other APIs (server/convert.h). */
 #include "server/convert.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "server/fields.h"
@@ -22,10 +23,10 @@ void convert_same(json_t *out, const json_t *body, const char *const *names, siz
 
 enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no)
 {
-	json_t *config = NULL, *format = NULL, *schema;
+	json_t *config = NULL, *format, *schema;
 
 	TRY(field_object(&config, body, outer, no));
-	TRY(field_object(&format, config, "format", no));
+	format = field_get(config, "format");
 	if (!format || convert_is_type(format, "text"))
 		return OK;
 	if (convert_is_type(format, "json_object")) {
@@ -38,6 +39,24 @@ enum status convert_format(json_t *out, const json_t *body, const char *outer, s
 	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
 		"json_schema", "name", "output", "schema", schema));
 	return OK;
+}
+
+void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n)
+{
+	char rest[sizeof(no->message)];
+
+	for (size_t i = 0; i < n; i++) {
+		size_t len = strlen(names[i][0]);
+
+		if (strcmp(no->param, names[i][0]) != 0)
+			continue;
+		snprintf(no->param, sizeof(no->param), "%s", names[i][1]);
+		if (strncmp(no->message, names[i][0], len) != 0)
+			return;
+		snprintf(rest, sizeof(rest), "%s", no->message + len);
+		snprintf(no->message, sizeof(no->message), "%s%.400s", names[i][1], rest);
+		return;
+	}
 }
 
 json_t *convert_named(json_t *name)

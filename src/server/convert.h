@@ -17,6 +17,9 @@ void convert_same(json_t *out, const json_t *body, const char *const *names, siz
 /* body.OUTER.format, text or JSON by a schema, as response_format. */
 enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no);
 
+/* A refusal of the chat completion, under the name that the field has in the request: names[i] = { chat's, its }. */
+void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n);
+
 /* A tool_choice that names one function. The function's name is shared. */
 json_t *convert_named(json_t *name);
 

@@ -7,6 +7,7 @@
 
 #include "server/answer.h"
 #include "server/choice.h"
+#include "server/convert.h"
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/responses_request.h"
@@ -390,6 +391,17 @@ static void fail(struct answer *a, const struct refusal *no)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
+/* The client knows its own fields. */
+static enum status with_own_names(enum status st, struct refusal *no)
+{
+	static const char *const names[][2] = { { "max_completion_tokens", "max_output_tokens" },
+		{ "reasoning_effort", "reasoning.effort" }, { "response_format", "text.format" } };
+
+	if (st != OK)
+		convert_refusal(no, names, sizeof(names) / sizeof(*names));
+	return st;
+}
+
 static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
@@ -397,12 +409,12 @@ static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, st
 	TRY(responses_convert(&body, a->body, no));
 	a->request = a->body;
 	a->body = body;
-	return openai_chat_form.parse(a, scratch, no);
+	return with_own_names(openai_chat_form.parse(a, scratch, no), no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	return openai_chat_form.prompts(a, scratch, no);
+	return with_own_names(openai_chat_form.prompts(a, scratch, no), no);
 }
 
 const struct answer_form openai_responses_form = {

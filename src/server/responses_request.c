@@ -120,6 +120,8 @@ static enum status convert_input(json_t *out, const json_t *body, struct refusal
 		return refuse_shape(no, "input", "input: expected text or a list of items");
 	for (size_t i = 0; i < json_array_size(input); i++)
 		TRY(add_item(messages, json_array_get(input, i), i, no));
+	if (json_array_size(messages) == 0)
+		return refuse(no, "input", "input: expected at least one message, function_call or function_call_output");
 	return OK;
 }
 
@@ -178,8 +180,15 @@ static enum status convert_choice(json_t *out, const json_t *body, struct refusa
 	json_t *choice = field_get(body, "tool_choice"), *name = json_object_get(choice, "name");
 
 	convert_same(out, body, same, 1);
-	if (!choice || !json_object_get(out, "tools"))
+	if (!choice)
 		return OK;
+	if (!json_object_get(out, "tools")) {
+		const char *word = json_string_value(choice);
+
+		if (word && (strcmp(word, "auto") == 0 || strcmp(word, "none") == 0))
+			return OK;
+		return refuse(no, "tool_choice", "tool_choice: only auto and none make sense without functions among the tools");
+	}
 	if (json_is_string(choice)) {
 		json_object_set(out, "tool_choice", choice);
 		return OK;
@@ -195,15 +204,21 @@ static enum status convert_choice(json_t *out, const json_t *body, struct refusa
 
 static enum status check_unsupported(const json_t *body, struct refusal *no)
 {
+	static const char *const stored[] = { "previous_response_id", "conversation" };
 	const char *truncation = "disabled";
+	json_t *metadata = NULL, *include = NULL;
 	int64_t top_logprobs = 0;
-	bool background = false;
+	bool background = false, store = false;
 
-	if (field_get(body, "previous_response_id") || field_get(body, "conversation"))
-		return refuse(no, "previous_response_id",
-			"previous_response_id: responses are not stored; send the whole conversation as input");
+	for (size_t i = 0; i < sizeof(stored) / sizeof(*stored); i++) {
+		if (field_get(body, stored[i]))
+			return refuse(no, stored[i], "%s: responses are not stored; send the whole conversation as input", stored[i]);
+	}
 	if (field_get(body, "prompt"))
 		return refuse(no, "prompt", "prompt: there are no stored prompts; use input and instructions");
+	TRY(field_object(&metadata, body, "metadata", no));
+	TRY(field_array(&include, body, "include", no));
+	TRY(field_bool(&store, body, "store", no)); /* the answer says that it is not */
 	TRY(field_bool(&background, body, "background", no));
 	if (background)
 		return refuse(no, "background", "background: responses are not stored");

@@ -103,11 +103,30 @@ class Answers(Case):
                    [{"type": "tool_use", "name": "get_weather", "input": {"city": "Paris"}}], ("tool_use", None),
                    tools=TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True})
 
-    def test_text_after_calls(self):
-        answer = calls(("get_time", "{}")) + ids_of("Done.")
-        with scripted({"answer": answer}, {"answer": answer, "burst": 100}) as s:
-            kinds = [b["type"] for b in put_together(events_of(ask(s, stream=True, tools=TOOLS)))["content"]]
-            self.assertEqual(kinds, ["tool_use", "text"])
+    def test_order(self):
+        """Blocks stand in the order in which the model wrote them."""
+        use = {"type": "tool_use", "name": "get_time", "input": {}}
+        self.check(calls(("get_time", "{}")) + ids_of("b") + calls(("get_time", "{}")), [use, {"type": "text", "text": "b"}, use],
+                   ("tool_use", None), tools=TOOLS)
+
+    def test_events(self):
+        """In the order of Anthropic's own."""
+        with scripted({"answer": ids_of("I") + [THINK_END] + ids_of("a") + calls(("get_time", '{"city": "Rome"}'))}) as s:
+            names = [name for name, _ in events_of(ask(s, stream=True, tools=TOOLS, **THINKING))]
+            self.assertEqual(names[:2], ["message_start", "ping"])
+            self.assertEqual([n for n in names if n != "content_block_delta"], ["message_start", "ping"] + [
+                "content_block_start", "content_block_stop"] * 3 + ["message_delta", "message_stop"])
+
+    def test_accepted(self):
+        """What Claude Code and others send besides."""
+        with scripted(say("x")) as s:
+            for body in ({"metadata": {"user_id": "u"}}, {"service_tier": "auto"}, {"context_management": {"edits": []}}, {"mcp_servers": []},
+                         {"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]}, {"tools": []},
+                         {"tools": [{**TOOLS[0], "cache_control": {"type": "ephemeral"}, "type": "custom"}]},
+                         {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, {"tool_choice": {"type": "auto"}},
+                         {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}):
+                self.assertEqual(ask(s, **body).status, 200, body)
+            self.assertEqual(s.ask("POST", "/v1/messages?beta=true", {"messages": HI, "max_tokens": 5}).status, 200)
 
     def test_stop(self):
         self.check(ids_of("one; two"), [{"type": "text", "text": "one"}], ("stop_sequence", ";"), stop_sequences=[";"])
@@ -115,8 +134,8 @@ class Answers(Case):
             self.assertEqual(ask(s, max_tokens=2).json["stop_reason"], "max_tokens")
 
     def test_no_object(self):
-        with scripted({"answer": calls(("get_time", "[1, 2"))}) as s:
-            self.assertEqual(ask(s, tools=TOOLS).json["content"][0]["input"], {"INVALID_JSON": "[1, 2"})
+        self.check(calls(("get_time", "[1, 2")), [{"type": "tool_use", "name": "get_time", "input": {"INVALID_JSON": "[1, 2"}}],
+                   ("tool_use", None), tools=TOOLS)
 
 
 class Prompts(Case):
@@ -195,16 +214,24 @@ class Refusals(Case):
             for body, says in (({"max_tokens": None}, "field required"), ({"max_tokens": 0}, "max_tokens"), ({"messages": []}, "at least one"),
                                ({"messages": [5]}, "messages[0].role"), ({"messages": [{"role": "user"}]}, "messages[0].content"),
                                ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-                               ({"messages": [{"role": "user", "content": [image]}]}, "not supported"),
+                               ({"messages": [{"role": "user", "content": [image]}]}, "messages[0].content[0]: image is not supported"),
+                               ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "text that is no string"),
+                               ({"messages": [None]}, "messages[0].role"), ({"messages": "x"}, "expected a list"),
+                               ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"), ({"container": "c"}, "container"), ({"metadata": 5}, "metadata"),
+                               ({"tools": [{"name": "f", "input_schema": {}, "description": 5}]}, "description"),
+                               ({"tool_choice": {"type": "any"}}, "without tools"), ({"tool_choice": 5}, "tool_choice"),
+                               ({"stop_sequences": 5}, "stop_sequences: found integer"),
+                               ({"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}},
+                                "output_config.format: the schema keyword not"),
                                ({"messages": [{"role": "user", "content": [use]}]}, "not supported"),
                                ({"messages": [{"role": "user", "content": [5]}]}, "not supported"),
                                ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),
                                ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": [image]}]}]},
-                                "only blocks of text"),
+                                "messages[0].content[0].content[0]: image is not supported, only blocks of text are"),
                                ({"messages": HI + [{"role": "assistant", "content": [use]}]}, "calls without results"),
                                ({"messages": HI + [{"role": "assistant", "content": [{**use, "input": "x"}]}]}, "as input"),
                                ({"system": 5}, "system"), ({"system": [image]}, "system"), ({"tools": [{"name": "f"}]}, "input_schema"),
-                               ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "only custom"),
+                               ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305 is not supported: only custom"),
                                ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": "x"}}, "not in tools"),
                                ({"tools": TOOLS, "tool_choice": {"type": "tool"}}, "tool_choice"),
                                ({"thinking": {"type": "maybe"}}, "thinking.type"), ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "budget"),
@@ -214,6 +241,14 @@ class Refusals(Case):
                 with self.subTest(body=body):
                     self.refused(send(**body), 400, bad, says)
             self.refused(s.post("/v1/messages/count_tokens", {"x-api-key": "secret"}, messages=5), 400, bad, "messages")
+
+    def test_shapes(self):
+        """Anthropic's, whoever refuses."""
+        with scripted(say("x"), args=["--max-body-size", "4K"], max_jobs=0) as s:
+            self.refused(ask(s, [{"role": "user", "content": "x" * 5000}]), 413, "request_too_large", "too long")
+            self.refused(ask(s), 429, "rate_limit_error", "full")
+            self.refused(s.ask("POST", "/v1/messages/batches", {}), 404, "not_found_error", "Not Found")
+            self.refused(s.ask("POST", "/v1/messages", "x", {"Content-Type": "text/plain"}), 400, "invalid_request_error", "Media Type")
 
     def test_in_a_stream(self):
         with scripted({"answer": ids_of("one two"), "error": "no way"}) as s:

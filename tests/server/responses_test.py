@@ -11,6 +11,10 @@ CHAT_TOOLS = [{"type": "function", "function": {k: v for k, v in t.items() if k 
 THINKING = {"reasoning": {"effort": "high"}}
 
 
+def allowed(mode, *names):
+    return {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": n} for n in names or ("get_time",)]}
+
+
 def ask(s, given="hi", **body):
     return s.post("/v1/responses", input=given, **body)
 
@@ -121,6 +125,41 @@ class Answers(Case):
             response = ask(s, max_output_tokens=len(answer) - 4, tools=TOOLS).json
             self.assertEqual([item["status"] for item in response["output"]], ["completed", "incomplete"])
 
+    def test_order(self):
+        """Items stand in the order in which the model wrote them."""
+        self.check(ids_of("a") + calls(("get_time", "{}")) + ids_of("b") + calls(("get_time", "{}")),
+                   [self.message("a"), self.call("get_time", "{}"), self.message("b"), self.call("get_time", "{}")], tools=TOOLS)
+
+    def test_accepted(self):
+        """What Codex and others send besides."""
+        with scripted(say("x")) as s:
+            for body in ({"store": True}, {"store": False}, {"include": ["reasoning.encrypted_content"]}, {"service_tier": "auto"},
+                         {"prompt_cache_key": "k"}, {"client_metadata": {"a": "b"}}, {"text": {"verbosity": "low"}},
+                         {"reasoning": {"effort": None, "summary": "auto"}}, {"tools": [{"type": "web_search"}], "tool_choice": "auto"},
+                         {"tool_choice": "none"}, {"truncation": "disabled"}, {"instructions": None}, {"parallel_tool_calls": True}):
+                answer = ask(s, **body)
+                self.assertEqual((answer.status, answer.json["status"], answer.json["store"]), (200, "completed", False), body)
+
+    def test_allowed_tools(self):
+        """Under auto the model sees the allowed ones alone; under required the grammar keeps it from the others."""
+        with scripted(say("x")) as s:
+            chat = {"messages": [{"role": "user", "content": "hi"}]}
+            one = s.post("/tokenize", tools=[t for t in CHAT_TOOLS if t["function"]["name"] == "get_time"], **chat).json["count"]
+            all_ = s.post("/tokenize", tools=CHAT_TOOLS, **chat).json["count"]
+            for choice, count in (("auto", all_), (allowed("auto"), one), (allowed("required"), all_)):
+                response = ask(s, tools=TOOLS, tool_choice=choice).json
+                self.assertEqual((response["usage"]["input_tokens"], response["tool_choice"]), (count, choice))
+
+    def test_errors(self):
+        """OpenAI's shape, whoever refuses."""
+        with scripted(say("x"), args=["--api-key", "secret", "--max-body-size", "4K"], max_jobs=0) as s:
+            key = {"Authorization": "Bearer secret"}
+            self.assertEqual(s.post("/v1/responses", input="x").status, 401)
+            self.refused(s.post("/v1/responses", key, input="x" * 5000), 413, "too long")
+            self.refused(s.post("/v1/responses", key, input="x"), 429, "full", None, "TooManyRequestsError")
+            self.refused(s.ask("GET", "/v1/responses/resp_1", headers=key), 404, "Not Found")
+            self.refused(s.ask("GET", "/v1/responses", headers=key), 405, "Method")
+
     def test_echo(self):
         with scripted(say("x")) as s:
             body = {"instructions": "Be brief.", "metadata": {"a": "b"}, "tools": [*TOOLS, {"type": "web_search"}],
@@ -182,8 +221,21 @@ class Refusals(Case):
                     ({"tools": TOOLS, "tool_choice": "maybe"}, "tool_choice", "tool_choice"),
                     ({"previous_response_id": "resp_1"}, "not stored", "previous_response_id"), ({"background": True}, "not stored", "background"),
                     ({"truncation": "auto"}, "truncation", "truncation"), ({"top_logprobs": 3}, "top_logprobs", "top_logprobs"),
-                    ({"text": {"format": {"type": "xml"}}}, "text.format", "text"), ({"reasoning": {"effort": "huge"}}, "expected none", "reasoning_effort"),
-                    ({"temperature": 5}, "temperature", "temperature"), ({"max_output_tokens": 0}, "max_completion_tokens", "max_completion_tokens")):
+                    ({"text": {"format": {"type": "xml"}}}, "text.format", "text"), ({"reasoning": {"effort": "huge"}}, "expected none", "reasoning.effort"),
+                    ({"temperature": 5}, "temperature", "temperature"), ({"max_output_tokens": 0}, "max_output_tokens", "max_output_tokens"),
+                    ({"conversation": "c"}, "not stored", "conversation"), ({"prompt": {"id": "p"}}, "stored prompts", "prompt"),
+                    ({"metadata": 5}, "metadata", "metadata"), ({"store": 5}, "store", "store"), ({"include": 5}, "include", "include"),
+                    ({"input": [{"type": "reasoning", "summary": []}]}, "at least one message", "input"), ({"input": [None]}, "input[0]", "input"),
+                    ({"input": [{"type": "custom_tool_call", "call_id": "1"}]}, "type", "input"),
+                    ({"tool_choice": "required"}, "without functions", "tool_choice"), ({"tool_choice": 5}, "without functions", "tool_choice"),
+                    ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "without functions", "tool_choice"),
+                    ({"tools": [{"type": "function"}]}, "name", "tools"), ({"text": {"format": 5}}, "text.format", "text"),
+                    ({"text": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "text.format: the schema keyword not", "text.format"),
+                    ({"tools": TOOLS, "tool_choice": allowed("x")}, "mode", "tool_choice"),
+                    ({"tools": TOOLS, "tool_choice": allowed("auto", "nope")}, "nope is not in tools", "tool_choice"),
+                    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}}, "a function",
+                     "tool_choice"),
+                    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "a list", "tool_choice")):
                 with self.subTest(body=body):
                     self.refused(ask(s, **{"given": "hi", **({"given": body["input"]} if "input" in body else {}),
                                            **{k: v for k, v in body.items() if k != "input"}}), 400, says, param)

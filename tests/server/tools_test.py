@@ -21,6 +21,11 @@ def tool(name):
 TOOLS = [tool("get_weather"), tool("get_time")]
 
 
+def allowed(mode, *names):
+    return {"type": "allowed_tools", "allowed_tools": {
+        "mode": mode, "tools": [{"type": "function", "function": {"name": n}} for n in names]}}
+
+
 def call(name, arguments):
     return [CALL, *ids_of(name), SEP, *ids_of(arguments), CALL_END]
 
@@ -259,6 +264,27 @@ class Together(Case):
             array = {"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}
             self.refused(s.chat(tools=[array]), 400, "expected object", "tools")
 
+    def test_schemas(self):
+        """Only a call that is required needs its tool's schema."""
+        odd = {"type": "function", "function": {"name": "odd", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}}}
+        with scripted(say("x")) as s:
+            def ask(choice):
+                return s.chat(tools=[odd, *TOOLS], tool_choice=choice)
+            for choice in ("auto", "none", {"type": "function", "function": {"name": "get_time"}}, allowed("required", "get_time")):
+                self.assertEqual(ask(choice).status, 200, choice)
+            for choice in ("required", {"type": "function", "function": {"name": "odd"}}, allowed("required", "odd")):
+                self.refused(ask(choice), 400, "tool odd: the schema keyword not is not supported", "tools")
+
+    def test_allowed(self):
+        with scripted(say("x")) as s:
+            for choice, says in ((allowed("maybe", "get_time"), "mode"), (allowed("auto"), "a list of functions"),
+                                 (allowed("auto", "get_time", "nope"), "tools[1]: nope is not in tools"),
+                                 ({"type": "allowed_tools"}, "expected none"), ({"type": "allowed_tools", "allowed_tools": 5}, "mode"),
+                                 ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [5]}}, "no function.name")):
+                self.refused(s.chat(tools=TOOLS, tool_choice=choice), 400, says, "tool_choice")
+            self.refused(s.chat(tool_choice=allowed("auto", "get_time")), 400, "`tools` must be set", "tool_choice")
+            self.refused(s.chat(tools=[{"type": "function", "function": {"name": "f", "description": 5}}]), 400, "found integer", "tools")
+
     def test_calls_in_messages(self):
         """Calls in the messages lead the model to more; without tools no marker is chosen or shown."""
         calls_before = [{"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]
@@ -292,6 +318,17 @@ class Prompts(Case):
             made = s.post("/detokenize", tokens=answer).json["prompt"]
             self.assertEqual(text, "<｜User｜>Both<｜Assistant｜></think>" + made + "<｜end▁of▁sentence｜>"
                              "<｜tool▁output▁begin｜>sun<｜tool▁output▁end｜><｜tool▁output▁begin｜>noon<｜tool▁output▁end｜>")
+
+    def test_allowed(self):
+        """Under auto the model sees the allowed tools alone; under required all of them, and a grammar keeps it from the others."""
+        def shown(choice):
+            tokens = s.post("/tokenize", messages=[{"role": "user", "content": "x"}], tools=TOOLS, tool_choice=choice).json["tokens"]
+            text = s.post("/detokenize", tokens=tokens).json["prompt"]
+            return [n for n in ("get_weather", "get_time") if "### " + n in text]
+        with scripted(say("x")) as s:
+            self.assertEqual(shown(allowed("auto", "get_time")), ["get_time"])
+            for choice in ("auto", "none", "required", allowed("required", "get_time"), allowed("auto", "get_time", "get_weather")):
+                self.assertEqual(shown(choice), ["get_weather", "get_time"])
 
     def test_after_a_result(self):
         """In thinking mode too the answer there is content: nothing opened <think>."""
@@ -364,7 +401,8 @@ class Demo(Case):
         named = {"type": "function", "function": {"name": "get_time"}}
         with real() as s:
             for question in ("Hello", "What is 12 + 30?", "What is the weather in Paris?"):
-                for choice, names, finish in (("required", {"get_time", "get_weather"}, "tool_calls"), (named, {"get_time"}, "stop")):
+                for choice, names, finish in (("required", {"get_time", "get_weather"}, "tool_calls"), (named, {"get_time"}, "stop"),
+                                              (allowed("required", "get_time"), {"get_time"}, "tool_calls")):
                     for more in ({}, {"parallel_tool_calls": False}, THINKING):
                         body = {"tools": TOOLS, "tool_choice": choice, "temperature": 0, "max_tokens": 400, **more}
                         whole = Message.whole(s.chat(question, **body).json["choices"][0])
