@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 
-enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
+static enum status load(json_t **out, const char *text, size_t len, const char *what, size_t flags,
 	struct error *err)
 {
 	/* jansson 2.14 loses a NUL byte that follows a number. */
@@ -21,12 +21,24 @@ enum status json_load_text(json_t **out, const char *text, size_t len, const cha
 
 	if (nul)
 		return error_set(err, E_FORMAT, "%s: not valid JSON at byte %td: NUL", what, nul - text);
-	v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+	v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &je);
 	if (!v)
 		return error_set(err, E_FORMAT, "%s: not valid JSON at line %d, column %d: %s", what,
 			je.line, je.column, je.text);
 	*out = v;
 	return OK;
+}
+
+enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
+	struct error *err)
+{
+	return load(out, text, len, what, 0, err);
+}
+
+enum status json_load_text_nul(json_t **out, const char *text, size_t len, const char *what,
+	struct error *err)
+{
+	return load(out, text, len, what, JSON_ALLOW_NUL, err);
 }
 
 static enum status read_all(int fd, char *dst, size_t len, const char *path, struct error *err)

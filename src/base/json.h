@@ -22,6 +22,9 @@
 enum status json_load_path(json_t **out, const char *path, size_t max_bytes, struct error *err);
 enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err);
+/* The same, but strings may hold \u0000: for callers that take every string's length from jansson. */
+enum status json_load_text_nul(json_t **out, const char *text, size_t len, const char *what,
+	struct error *err);
 
 enum status json_get_object(json_t **out, json_t *obj, const char *what, const char *key,
 	struct error *err); /* borrowed */

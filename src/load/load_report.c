@@ -205,10 +205,13 @@ static void set_lists(json_t *v, const struct load_traffic *t)
 
 static void set_changes(json_t *v, const struct load_traffic *t)
 {
-	json_t *list = json_array(), *queue = json_array();
+	json_t *list = json_array(), *latency = json_array(), *queue = json_array();
 
-	for (uint32_t i = 0; i < t->n; i++)
+	for (uint32_t i = 0; i < t->n; i++) {
+		json_array_append_new(latency, json_real(t->records[i].ok ? t->records[i].latency_s : 0));
 		json_array_append_new(queue, json_real(t->records[i].queue_s));
+	}
+	json_object_set_new(v, "latencies", latency);
 	json_object_set_new(v, "queue_times", queue);
 	for (uint32_t i = 0; i < t->n_changes; i++) {
 		json_t *change = json_object();

@@ -122,7 +122,7 @@ struct answer {
 	bool echo;
 	bool prompt_only; /* max_tokens 0: the engine's one token is not shown */
 	bool show_reasoning;
-	const char *echo_content; /* chat: in front of the content; of the body; or NULL */
+	const json_t *echo_content; /* chat: the text in front of the content; of the body; or NULL */
 	const char *role;         /* chat */
 	uint64_t written_ns;
 	struct buf head;  /* of the answer or of each chunk, once it was put */

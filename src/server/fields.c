@@ -2,6 +2,7 @@
 #include "server/fields.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/json.h"
 
@@ -64,6 +65,61 @@ static struct shape shape_of(const char *s, size_t len)
 	return shape;
 }
 
+static bool has_nul(json_t *v)
+{
+	const char *key;
+	json_t *item;
+	size_t i;
+
+	if (json_is_string(v))
+		return strlen(json_string_value(v)) != json_string_length(v);
+	json_array_foreach(v, i, item) if (has_nul(item)) return true;
+	json_object_foreach(v, key, item) if (has_nul(item)) return true;
+	return false;
+}
+
+/* Of an object, beside its field `text`: a string, a list of strings, or a list of parts with a "text" each. */
+static bool has_nul_beside(json_t *object, const char *text)
+{
+	const char *key;
+	json_t *v, *item;
+	size_t i;
+
+	if (!json_is_object(object))
+		return has_nul(object);
+	json_object_foreach(object, key, v)
+	{
+		if (strcmp(key, text) != 0) {
+			if (has_nul(v))
+				return true;
+		} else if (json_is_array(v)) {
+			json_array_foreach(v, i, item) if (!json_is_string(item) && has_nul_beside(item, "text")) return true;
+		} else if (!json_is_string(v) && has_nul(v)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * A NUL in a text that the model reads is a character like another; these texts are taken with their lengths.
+ * Any other string would end there.
+ */
+static bool has_stray_nul(json_t *body)
+{
+	json_t *messages = json_object_get(body, "messages"), *message, *rest;
+	bool stray = false;
+	size_t i;
+
+	json_array_foreach(messages, i, message) if (has_nul_beside(message, "content")) return true;
+	rest = json_copy(body);
+	if (json_is_array(messages))
+		json_object_del(rest, "messages");
+	stray = has_nul_beside(rest, "prompt");
+	json_decref(rest);
+	return stray;
+}
+
 enum status fields_parse(json_t **out, size_t *bytes, const char *body, size_t len, struct refusal *no)
 {
 	struct shape shape = shape_of(body, len);
@@ -75,12 +131,16 @@ enum status fields_parse(json_t **out, size_t *bytes, const char *body, size_t l
 	if (shape.bytes > FIELDS_MAX_BYTES)
 		return refuse_shape(no, NULL, "request body: so many values that they take more than %zu bytes",
 			FIELDS_MAX_BYTES);
-	if (json_load_text(&v, body, len, "request body", &err) != OK)
+	if (json_load_text_nul(&v, body, len, "request body", &err) != OK)
 		return refuse_shape(no, NULL, "%s", err.msg);
 	if (!json_is_object(v)) {
 		refuse_shape(no, NULL, "request body: found %s, expected an object", json_type_name(v));
 		json_decref(v);
 		return E_INVAL;
+	}
+	if (memmem(body, len, "\\u0000", 6) && has_stray_nul(v)) {
+		json_decref(v);
+		return refuse_shape(no, NULL, "request body: \\u0000 is only allowed in prompt and in the content of messages");
 	}
 	*out = v;
 	if (bytes)

@@ -21,21 +21,22 @@ static enum status tokenize_text(struct token_buf *ids, const struct serving *s,
 	const json_t *body, struct refusal *no)
 {
 	const struct tokenizer_config *config = tokenizer_config_of(s->tok);
-	const char *text = NULL;
+	const json_t *text = field_get(body, "prompt");
 	bool add_special = true;
 	struct error err;
 
-	TRY(field_string(&text, body, "prompt", no));
 	if (!text) /* llama-server's name */
-		TRY(field_string(&text, body, "content", no));
+		text = field_get(body, "content");
 	if (!text)
 		return refuse_shape(no, "prompt", "prompt: field required");
-	if (strlen(text) > MAX_TEXT)
-		return refuse(no, "prompt", "prompt: %zu bytes, at most %d are tokenized", strlen(text), MAX_TEXT);
+	if (!json_is_string(text))
+		return refuse_shape(no, "prompt", "prompt: found %s, expected a string", json_type_name(text));
+	if (json_string_length(text) > MAX_TEXT)
+		return refuse(no, "prompt", "prompt: %zu bytes, at most %d are tokenized", json_string_length(text), MAX_TEXT);
 	TRY(field_bool(&add_special, body, "add_special_tokens", no));
 	if (add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(ids, config->bos_id);
-	if (tokenizer_encode(s->tok, scratch, text, strlen(text), TOKENIZER_PARSE_ADDED, ids, &err) != OK)
+	if (tokenizer_encode(s->tok, scratch, json_string_value(text), json_string_length(text), TOKENIZER_PARSE_ADDED, ids, &err) != OK)
 		return refuse_error(no, "prompt", &err);
 	return OK;
 }

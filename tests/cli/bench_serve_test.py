@@ -9,7 +9,7 @@ from stream_server import StreamServer
 
 KEYS = """date endpoint_type backend label model_id tokenizer_id num_prompts request_rate burstiness max_concurrency duration
 completed failed total_input_tokens total_output_tokens request_throughput request_goodput output_throughput
-total_token_throughput max_output_tokens_per_s max_concurrent_requests rtfx queue_times""".split()
+total_token_throughput max_output_tokens_per_s max_concurrent_requests rtfx latencies queue_times""".split()
 LISTS = "input_lens output_lens ttfts itls start_times generated_texts errors".split()
 
 # Labels of the table in their order, with the value where it is known.

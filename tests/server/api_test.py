@@ -111,7 +111,9 @@ class Bodies(Case):
 
     def test_malformed(self):
         bad = [b"", b"{", b"[]", b"1", b'{"prompt":"x"}}', b'\xef\xbb\xbf{"prompt":"x"}', b'{"prompt":"\xff"}',
-               b'{"prompt":"a\\u0000b"}', b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":99999999999999999999}',
+               b'{"prompt":"x","model":"a\\u0000b"}', b'{"prompt":[{"a":"\\u0000"}]}', b'{"messages":[{"role":"user\\u0000"}]}',
+               b'{"messages":[{"role":"user","content":[{"type":"text\\u0000","text":"x"}]}]}', b'{"stop":["\\u0000"],"prompt":"x"}', b'{"a\\u0000":1,"prompt":"x"}',
+               b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":99999999999999999999}',
                b'{"prompt":"x","temperature":1e999}', b'{"prompt":"x","temperature":NaN}',
                b'{"prompt":"x","prompt":"y"}', b'{"prompt":"x","a":' + b"[" * 70 + b"]" * 70 + b"}",
                b"[" * 100000, b'{"a":' * 100000]
@@ -123,6 +125,23 @@ class Bodies(Case):
                     self.assertEqual(answer.json["error"]["type"], "Bad Request", body[:60])
                     self.assertLess(len(answer.body), 1000)
             self.assertEqual(s.complete().status, 200)
+
+    def test_nul(self):
+        """In what the model reads it is a character like another."""
+        with scripted(say("yes")) as s:
+            ids = s.post("/tokenize", prompt="a\0b", add_special_tokens=False).json["tokens"]
+            self.assertEqual(len(ids), 3)
+            self.assertEqual(s.post("/detokenize", tokens=ids).json, {"prompt": "a\0b"})
+            answer = s.complete(prompt=["a\0b"], echo=True, max_tokens=1).json
+            self.assertTrue(answer["choices"][0]["text"].startswith("a\0b"))
+            self.assertEqual(answer["usage"]["prompt_tokens"], 4)
+            plain, parts = ({"messages": [{"role": "user", "content": content}]} for content in
+                            ("a\0b", [{"type": "text", "text": "a\0b"}]))
+            self.assertEqual(s.post("/v1/chat/completions", **plain).status, 200)
+            self.assertEqual(s.post("/v1/chat/completions", **parts).status, 200)
+            rendered = s.post("/tokenize", **parts).json["tokens"]
+            self.assertEqual(rendered, s.post("/tokenize", **plain).json["tokens"])
+            self.assertIn(str(ids)[1:-1], str(rendered))
 
     def test_size(self):
         with scripted(say("yes"), args=["--max-body-size", "2Ki"]) as s:

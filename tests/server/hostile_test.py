@@ -331,7 +331,8 @@ class Sizes(Hostile):
                                 ("/tokenize", b'"prompt":"%s"'), (PATHS[0], b'"prompt":"x","stop":"%s"'),
                                 (PATHS[0], b'"prompt":"x","%s":1')):
                 answer = self.server.ask("POST", path, b"{" + field % data + b"}")
-                self.assertEqual(answer.status, 400, (path, data))
+                read = data == b"\\u0000" and not field.startswith(b'"prompt":"x"')  # a character like another, for the model
+                self.assertEqual(answer.status, 200 if read else 400, (path, field, data))
                 answer.body.decode()
 
     def test_depth(self):
