@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Writes a BF16 checkpoint once more as msmodelslim would: W8A8, or W4A8 with experts of 4 bits.
 
-usage: quantize_demo.py w8a8|w4a8 MODEL_DIR PROMPTS OUT_DIR
+usage: quantize_demo.py w8a8|w4a8 MODEL_DIR RANGES OUT_DIR
+       quantize_demo.py calibrate MODEL_DIR PROMPTS RANGES
 
-Attention is static W8A8, calibrated by minimum and maximum over the prompts (prompt.N.ids of a golden.safetensors);
-dense and shared MLPs, and the MTP layer's experts, are W8A8 by row of the input; so are the other experts, or int4 with
-a scale per row. kv_b_proj, router, eh_proj, embedding, head and norms stay as they are. Nothing is
-smoothed or rotated: this makes test models of the demo's size, whose answers can be compared with the demo's own.
-Needs numpy.
+Attention is static W8A8, by the smallest and largest inputs that RANGES names for each matrix; dense and shared MLPs, and the
+MTP layer's experts, are W8A8 by row of the input; so are the other experts, or int4 with a scale per row. kv_b_proj,
+router, eh_proj, embedding, head and norms stay as they are. Nothing is smoothed or rotated: this makes test models of the demo's
+size, whose answers can be compared with the demo's own. tools/demo/README.md has their scores.
 
-   tools/quantize_demo.py w4a8 models/demo tests/data/demo/golden.safetensors /tmp/demo-w4a8
+`calibrate` finds the ranges over PROMPTS (prompt.N.ids of a golden.safetensors) and needs numpy; the rest is standard library.
+
+   tools/quantize_demo.py w4a8 models/demo tests/data/demo/ranges.json /tmp/demo-w4a8
    fathom run /tmp/demo-w4a8 "What does fathom run do?" --temperature 0
 """
-import argparse
+import array
+import collections
 import json
 import os
 import re
@@ -20,104 +23,170 @@ import shutil
 import struct
 import sys
 
-import numpy as np
-
-from golden_routes import Model, read_file
-
 STATIC = re.compile(r"self_attn\.(q_a_proj|kv_a_proj_with_mqa|q_b_proj|q_proj|o_proj)\.weight$")
 DYNAMIC = re.compile(r"(gate_proj|up_proj|down_proj)\.weight$")
 EXPERT = re.compile(r"layers\.(\d+)\.mlp\.experts\.")
 DOCUMENTS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
-
-class Calibration(Model):
-    """A forward in float64 that remembers the smallest and largest input of every matrix."""
-
-    def __init__(self, directory):
-        super().__init__(directory)
-        self.range = {}
-
-    def linear(self, x, name):
-        low, high = self.range.get(name, (0.0, 0.0))  # zero stays exact
-        self.range[name] = min(low, float(x.min())), max(high, float(x.max()))
-        return super().linear(x, name)
+Tensor = collections.namedtuple("Tensor", "dtype shape data")
 
 
-def rounded(x, limit):
-    return np.clip(np.rint(x), -limit, limit)
+def load_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
 def bf16(x):
-    """To the nearest BF16, ties to even, as float64."""
-    bits = np.asarray(x, "<f4").view("<u4")
-    bits = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
-    return bits.astype("<u4").view("<f4").astype(np.float64)
+    """The bits of the nearest BF16, ties to even."""
+    bits, = struct.unpack("<I", struct.pack("<f", x))
+    return bits + 0x7FFF + (bits >> 16 & 1) >> 16
 
 
-def by_row(w, limit):
-    """(integers, scales [rows, 1])"""
-    scale = np.abs(w).max(1, keepdims=True) / limit
-    scale = np.where(scale > 0, scale, 1.0).astype("<f4").astype(np.float64)
-    return rounded(w / scale, limit), scale
+def value(bits):
+    return struct.unpack("<f", struct.pack("<I", bits << 16))[0]
 
 
-def quantize_static(w, name, low, high):
-    q, scale = by_row(w, 127)
-    input_scale = bf16(max((high - low) / 255, 1e-8))
-    offset = bf16(np.clip(np.rint(-128 - low / input_scale), -128, 127))
-    return {
-        "weight": q.astype("i1"),
-        "weight_scale": scale.astype("<f4"),
-        "weight_offset": np.zeros_like(scale, "<f4"),
-        "input_scale": input_scale.reshape(1),
-        "input_offset": offset.reshape(1),
-        "deq_scale": (scale[:, 0] * input_scale).astype("<f4"),
-        "quant_bias": np.rint(-q.sum(1) * offset).astype("<i4"),
-    }
+VALUES = [value(bits) for bits in range(1 << 16)]
 
 
-def quantize_dynamic(w):
-    q, scale = by_row(w, 127)
-    return {"weight": q.astype("i1"), "weight_scale": scale.astype("<f4"),
-            "weight_offset": np.zeros_like(scale, "<f4")}
+def floats(values):
+    return array.array("f", values).tobytes()
 
 
-def quantize_int4(w):
-    """Rows 2j and 2j + 1 in the low and the high half of a byte."""
-    q, scale = by_row(w, 7)
-    nibbles = q.astype("i1").view("u1") & 15
-    return {
-        "weight": (nibbles[0::2] | nibbles[1::2] << 4).view("i1"),
-        "weight_scale": scale.astype("<f4"),
-        "weight_offset": np.zeros_like(scale, "<f4"),
-        "scale_bias": (8 * (q * scale).sum(1, keepdims=True)).astype("<f4"),
-    }
-
-
-def encode(array):
-    """(dtype, bytes): float64 values are BF16 by now."""
-    if array.dtype == np.float64:
-        return "BF16", (np.ascontiguousarray(array, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
-    names = {"<f4": "F32", "|i1": "I8", "<i4": "I32"}
-    return names[array.dtype.str], np.ascontiguousarray(array).tobytes()
+def read(path):
+    with open(path, "rb") as file:
+        size, = struct.unpack("<Q", file.read(8))
+        header, data = json.loads(file.read(size)), file.read()
+    return {name: Tensor(t["dtype"], t["shape"], data[slice(*t["data_offsets"])])
+            for name, t in header.items() if name != "__metadata__"}
 
 
 def write(path, tensors):
-    header, blobs, at = {}, [], 0
-    for name in sorted(tensors):
-        dtype, blob = encode(tensors[name])
-        header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [at, at + len(blob)]}
-        blobs.append(blob)
-        at += len(blob)
+    header, at = {}, 0
+    for name, t in sorted(tensors.items()):
+        header[name] = {"dtype": t.dtype, "shape": t.shape, "data_offsets": [at, at + len(t.data)]}
+        at += len(t.data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        file.writelines(blobs)
+        for _, t in sorted(tensors.items()):
+            file.write(t.data)
 
 
-def calibrate(directory, prompts):
-    model, golden, n = Calibration(directory), read_file(prompts), 0
+def by_row(tensor, limit):
+    """(rows of integers, a scale for each)"""
+    if tensor.dtype != "BF16":
+        sys.exit("quantize_demo.py: a matrix is %s, expected BF16" % tensor.dtype)
+    bits, columns = array.array("H", tensor.data), tensor.shape[1]
+    rows, scales = [], []
+    for at in range(0, len(bits), columns):
+        row = list(map(VALUES.__getitem__, bits[at:at + columns]))
+        scale = f32(max(max(row), -min(row)) / limit) or 1.0
+        rows.append([round(x / scale) for x in row])
+        scales.append(scale)
+    return rows, scales
+
+
+def integers(rows):
+    return b"".join(array.array("b", row).tobytes() for row in rows)
+
+
+def scales_of(scales):
+    shape = [len(scales), 1]
+    return {"weight_scale": Tensor("F32", shape, floats(scales)),
+            "weight_offset": Tensor("F32", shape, floats([0.0] * len(scales)))}
+
+
+def quantize_static(tensor, low, high):
+    rows, scales = by_row(tensor, 127)
+    scale_bits = bf16(max((high - low) / 255, 1e-8))
+    scale = value(scale_bits)
+    offset = max(-128, min(127, round(-128 - low / scale)))
+    n = len(rows)
+    return dict(
+        scales_of(scales),
+        weight=Tensor("I8", tensor.shape, integers(rows)),
+        input_scale=Tensor("BF16", [1], struct.pack("<H", scale_bits)),
+        input_offset=Tensor("BF16", [1], struct.pack("<H", bf16(offset))),
+        deq_scale=Tensor("F32", [n], floats(s * scale for s in scales)),
+        quant_bias=Tensor("I32", [n], array.array("i", (-sum(row) * offset for row in rows)).tobytes()))
+
+
+def quantize_dynamic(tensor):
+    rows, scales = by_row(tensor, 127)
+    return dict(scales_of(scales), weight=Tensor("I8", tensor.shape, integers(rows)))
+
+
+def quantize_int4(tensor):
+    """Rows 2j and 2j + 1 in the low and the high half of a byte."""
+    rows, scales = by_row(tensor, 7)
+    packed = b"".join(bytes(low & 15 | (high & 15) << 4 for low, high in zip(*rows[i:i + 2])) for i in range(0, len(rows), 2))
+    return dict(
+        scales_of(scales),
+        weight=Tensor("I8", [len(rows) // 2, tensor.shape[1]], packed),
+        scale_bias=Tensor("F32", [len(rows), 1], floats(8 * sum(row) * s for row, s in zip(rows, scales))))
+
+
+def quantize(kind, tensors, ranges, layers):
+    """(tensors, description)"""
+    out, description = {}, {"model_quant_type": "W8A8_DYNAMIC", "version": "1.0.0", "group_size": 0}
+    for name, tensor in sorted(tensors.items()):
+        module = name[:-len(".weight")]
+        expert = EXPERT.search(name)
+        if STATIC.search(name):
+            if module not in ranges:
+                sys.exit("quantize_demo.py: no range for " + module)
+            scheme, parts = "W8A8", quantize_static(tensor, *ranges[module])
+        elif DYNAMIC.search(name) and kind == "w4a8" and expert and int(expert[1]) < layers:
+            scheme, parts = "W4A8_DYNAMIC", quantize_int4(tensor)
+        elif DYNAMIC.search(name):
+            scheme, parts = "W8A8_DYNAMIC", quantize_dynamic(tensor)
+        else:
+            description[name] = "FLOAT"
+            out[name] = tensor
+            continue
+        for part, made in parts.items():
+            out[module + "." + part] = made
+            description[module + "." + part] = scheme
+    return out, description
+
+
+def make(kind, directory, ranges, target):
+    config = load_json(os.path.join(directory, "config.json"))
+    tensors, description = quantize(kind, read(os.path.join(directory, "model.safetensors")), load_json(ranges),
+                                    config["num_hidden_layers"])
+    os.makedirs(target)
+    write(os.path.join(target, "quant_model_weight_w8a8_dynamic.safetensors"), tensors)
+    config.update(mla_quantize="w8a8", quantize="w8a8_dynamic", mtp_quantize="w8a8_dynamic")
+    if kind == "w4a8":
+        config["moe_quantize"] = "w4a8_dynamic"
+    for name, document in (("quant_model_description.json", description), ("config.json", config)):
+        with open(os.path.join(target, name), "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+    for name in DOCUMENTS:
+        if os.path.exists(os.path.join(directory, name)):
+            shutil.copyfile(os.path.join(directory, name), os.path.join(target, name))
+
+
+def calibrate(directory, prompts, target):
+    from golden_routes import Model, read_file
+
+    class Calibration(Model):
+        """A forward in float64 that remembers the smallest and largest input of every static matrix."""
+
+        def linear(self, x, name):
+            if STATIC.search(name + ".weight"):
+                low, high = ranges.get(name, (0.0, 0.0))  # zero stays exact
+                ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
+            return super().linear(x, name)
+
+    ranges, n = {}, 0
+    model, golden = Calibration(directory), read_file(prompts)
     while "prompt.%d.ids" % n in golden:
         tokens = golden["prompt.%d.ids" % n]
         _, state, _ = model.forward(tokens)
@@ -126,52 +195,18 @@ def calibrate(directory, prompts):
         n += 1
     if n == 0:
         sys.exit("quantize_demo.py: %s: no prompt.0.ids" % prompts)
-    return model
-
-
-def quantize(args, model):
-    """(tensors, description)"""
-    out, description = {}, {"model_quant_type": "W8A8_DYNAMIC", "version": "1.0.0", "group_size": 0}
-    for name, tensor in sorted(model.w.tensors.items()):
-        module = name[:-len(".weight")]
-        expert = EXPERT.search(name)
-        if STATIC.search(name):
-            scheme, parts = "W8A8", quantize_static(tensor, module, *model.range.get(module, (0.0, 0.0)))
-        elif DYNAMIC.search(name) and args.format == "w4a8" and expert and int(expert[1]) < model.layers:
-            scheme, parts = "W4A8_DYNAMIC", quantize_int4(tensor)
-        elif DYNAMIC.search(name):
-            scheme, parts = "W8A8_DYNAMIC", quantize_dynamic(tensor)
-        else:
-            description[name] = "FLOAT"
-            out[name] = tensor.astype("<f4") if name.endswith("e_score_correction_bias") else tensor
-            continue
-        for part, value in parts.items():
-            out[module + "." + part] = value
-            description[module + "." + part] = scheme
-    return out, description
+    with open(target, "w", encoding="utf-8") as file:
+        json.dump({name: [round(x, 4) for x in ranges[name]] for name in sorted(ranges)}, file, indent=0)
+        file.write("\n")
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("format", choices=("w8a8", "w4a8"))
-    parser.add_argument("model")
-    parser.add_argument("prompts")
-    parser.add_argument("out")
-    args = parser.parse_args()
-    model = calibrate(args.model, args.prompts)
-    tensors, description = quantize(args, model)
-    os.makedirs(args.out)
-    write(os.path.join(args.out, "quant_model_weight_w8a8_dynamic.safetensors"), tensors)
-    with open(os.path.join(args.out, "quant_model_description.json"), "w", encoding="utf-8") as file:
-        json.dump(description, file, indent=1)
-    config = dict(model.c, mla_quantize="w8a8", quantize="w8a8_dynamic", mtp_quantize="w8a8_dynamic")
-    if args.format == "w4a8":
-        config["moe_quantize"] = "w4a8_dynamic"
-    with open(os.path.join(args.out, "config.json"), "w", encoding="utf-8") as file:
-        json.dump(config, file, indent=2)
-    for name in DOCUMENTS:
-        if os.path.exists(os.path.join(args.model, name)):
-            shutil.copy(os.path.join(args.model, name), args.out)
+    if len(sys.argv) != 5 or sys.argv[1] not in ("w8a8", "w4a8", "calibrate"):
+        sys.exit(__doc__)
+    if sys.argv[1] == "calibrate":
+        calibrate(*sys.argv[2:])
+    else:
+        make(*sys.argv[1:])
 
 
 if __name__ == "__main__":

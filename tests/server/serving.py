@@ -149,8 +149,8 @@ def scripted(*rules, args=(), env=None, **script):
 
 
 @contextlib.contextmanager
-def real(*args):
-    server = Server(FATHOM, DEMO, ["--max-num-seqs", "8", *args])
+def real(*args, model=DEMO):
+    server = Server(FATHOM, model, ["--max-num-seqs", "8", *args])
     with server.log:
         try:
             yield server

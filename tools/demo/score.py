@@ -3,16 +3,19 @@
 
     score.py models/demo                             with the PyTorch model, greedy
     score.py models/demo --program build/fathom      the same questions through the program's command line
+    score.py models/demo --server http://127.0.0.1:8000   through a running `fathom serve`, many at a time
     score.py models/demo --answers FILE              its answers, for `fathom bench drafts`
     score.py models/demo --mtp                       how often the MTP layer's draft is the model's own next choice
     score.py models/demo --load                      tokens per expert over the held-out set
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import re
 import subprocess
 import sys
+import urllib.request
 
 CALL = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)<｜tool▁call▁end｜>", re.S)
 
@@ -101,6 +104,25 @@ class Program:
         return out
 
 
+class Server:
+    """POST /v1/completions with the ids of the rendered prompt; control tokens stay in the answer."""
+
+    def __init__(self, directory, url):
+        from data import Renderer
+        self.url, self.renderer = url.rstrip("/") + "/v1/completions", Renderer(directory)
+
+    def answer(self, item, limit):
+        text = self.renderer.text(item["messages"], item["tools"], item["thinking"])
+        body = {"prompt": self.renderer.encode(text), "max_tokens": limit, "temperature": 0, "skip_special_tokens": False}
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)["choices"][0]["text"]
+
+    def answers(self, items, limit):
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            return list(pool.map(lambda item: self.answer(item, limit), items))
+
+
 def mtp_agreement(backend, sets):
     """At each position of the held-out answers: is the draft for token i + 2, made from the state of token i and the true
     token i + 1, what the model itself chooses after token i + 1?"""
@@ -165,6 +187,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory")
     parser.add_argument("--program", help="score this program instead of the PyTorch model")
+    parser.add_argument("--server", metavar="URL", help="score a running server instead")
     parser.add_argument("--option", action="append", default=[], help="passed on to the program")
     parser.add_argument("--eval", help="folder of the held-out set (default: eval in the directory)")
     parser.add_argument("--only", nargs="*", help="skills")
@@ -182,6 +205,8 @@ def main():
         sets = {k: v[:args.limit] for k, v in sets.items()}
     if args.program:
         backend = Program(args.directory, args.program, args.option)
+    elif args.server:
+        backend = Server(args.directory, args.server)
     else:
         backend = Torch(args.directory, args.threads)
     if args.mtp:
@@ -199,9 +224,15 @@ def main():
         result[skill] = {"right": sum(good), "of": len(items)}
         if not args.json:
             print(f"{skill:18s} {sum(good):4d} of {len(items):4d}  {100 * sum(good) / len(items):5.1f} %", flush=True)
+        total = result.setdefault("all", {"right": 0, "of": 0})
+        total["right"] += sum(good)
+        total["of"] += len(items)
         shown = [(i, a) for i, a, g in zip(items, answers, good) if not g][:args.show]
         for item, a in shown:
             print(f"    {item['messages'][-1]['content']!r}\n    expected {item['expected']!r}\n    got      {a!r}")
+    if not args.json and "all" in result:
+        print(f"{'all':18s} {result['all']['right']:4d} of {result['all']['of']:4d}  "
+              f"{100 * result['all']['right'] / result['all']['of']:5.2f} %")
     if args.answers:
         with open(args.answers, "w", encoding="utf-8") as file:
             file.writelines(lines)
