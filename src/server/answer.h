@@ -4,7 +4,7 @@
  *
  *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
- * All but the prompts of long bodies, which the worker makes, runs on the loop's thread. An answer outlives its
+ * All but the reading of long bodies (server/worker.h) runs on the loop's thread. An answer outlives its
  * call until the engine has given back every job; a stop string or a peer that left cancels the jobs.
  */
 #ifndef SERVER_ANSWER_H
@@ -17,6 +17,7 @@
 #include "server/openai_sampling.h"
 #include "server/openai_tools.h"
 #include "server/serving_int.h"
+#include "server/worker.h"
 #include "text/chat_parse.h"
 
 struct answer_prompt {
@@ -91,17 +92,21 @@ struct answer_form {
 	void (*whole)(struct buf *out, struct answer *a);
 	/* The last events of a stream that fails. NULL: an error of the API's own shape. */
 	void (*failed)(struct answer *a, const struct refusal *no);
-	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
-	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
+	/* The body's fields; then its prompts, and what follows from their lengths. On the worker's thread where the
+	 * body is long. */
+	enum status (*parse)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
 
 struct answer {
+	struct work work; /* first: until it is started */
 	struct answer *next, **link;
 	struct serving *s;
 	struct call *call; /* NULL: answered, or the peer is gone */
 	json_t *body;      /* owned: of a chat or a completion */
 	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
+	size_t body_bytes; /* as it came */
+	size_t n_values;   /* of its JSON, counted in s->json_values */
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;
@@ -136,8 +141,9 @@ void answer_free_all(struct serving *s);
 
 extern const struct answer_form openai_chat_form, openai_completion_form, openai_responses_form, anthropic_form;
 
-/* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
-struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
+/* answer_begin() in steps, for who wants no engine: create, make, free. */
+struct answer *answer_create(struct call *call, const struct answer_form *form);
+enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 void answer_free(struct answer *a);
 
 /* --- for forms ------------------------------------------------------------------------------------- */

@@ -402,14 +402,14 @@ static enum status with_own_names(enum status st, struct refusal *no)
 	return st;
 }
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
 
 	TRY(responses_convert(&body, a->body, no));
 	a->request = a->body;
 	a->body = body;
-	return with_own_names(openai_chat_form.parse(a, no), no);
+	return with_own_names(openai_chat_form.parse(a, scratch, no), no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
