@@ -71,18 +71,27 @@ class Messages(unittest.TestCase):
         again = self.ask([*question, {"role": "assistant", "content": whole.content}, *HELLO])
         self.assertEqual([b.type for b in again.content], ["text"])
 
+    def loop(self, messages, cities, stream, thinking, **more):
+        body = {"tools": TOOLS, "max_tokens": 600, **({"thinking": {"type": "enabled", "budget_tokens": 1024}} if thinking else {})}
+        first = self.ask(messages, stream, **body, **more)
+        self.assertEqual(first.stop_reason, "tool_use")
+        self.assertEqual("thinking" in [b.type for b in first.content], thinking)
+        uses = [b for b in first.content if b.type == "tool_use"]
+        self.assertEqual([(u.name, u.input) for u in uses], [("get_weather", {"city": city}) for city in cities])
+        results = [{"type": "tool_result", "tool_use_id": u.id, "content": json.dumps({"temperature": 17, "condition": "sunny"})} for u in uses]
+        last = self.ask([*messages, {"role": "assistant", "content": first.content}, {"role": "user", "content": results}], stream, **body)
+        self.assertEqual(last.stop_reason, "end_turn")
+        self.assertIn("17", last.content[-1].text)
+
     def test_loop(self):
+        """Each choice of tools, and several calls, whole and streamed, thinking and not."""
         for stream in (False, True):
-            messages = list(PARIS)
-            first = self.ask(messages, stream, tools=TOOLS)
-            self.assertEqual(first.stop_reason, "tool_use")
-            use = first.content[-1]
-            self.assertEqual((use.type, use.name, use.input), ("tool_use", "get_weather", {"city": "Paris"}))
-            messages += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [
-                {"type": "tool_result", "tool_use_id": use.id, "content": json.dumps({"temperature": 17, "condition": "sunny"})}]}]
-            last = self.ask(messages, stream, tools=TOOLS)
-            self.assertEqual(last.stop_reason, "end_turn")
-            self.assertIn("17", last.content[0].text)
+            for thinking in (False, True):
+                for choice in ({"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "get_weather"}):
+                    with self.subTest(stream=stream, thinking=thinking, choice=choice):
+                        self.loop(PARIS, ["Paris"], stream, thinking, tool_choice=choice)
+                with self.subTest(stream=stream, thinking=thinking):
+                    self.loop([{"role": "user", "content": "Tell me the weather in Paris and Rome."}], ["Paris", "Rome"], stream, thinking)
 
     def test_several_calls(self):
         question = [{"role": "user", "content": "Tell me the weather in Vienna, Zurich and Stockholm."}]

@@ -202,11 +202,37 @@ class Tools(unittest.TestCase):
             self.assertEqual(rounds, [[("get_weather", {"city": "Paris"})]])
             self.assertIn("17", last["content"])
 
+    def test_loops(self):
+        """Each choice of tools, whole and streamed, thinking and not: calls come, get their results, and the answer is made of them."""
+        question = "What is the weather in Paris?"
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        only = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named]}}
+        for stream in (False, True):
+            for thinking in (False, True):
+                for choice in ("auto", "required", named, only):
+                    with self.subTest(stream=stream, thinking=thinking, choice=choice):
+                        more = {"max_tokens": 600, "extra_body": {"chat_template_kwargs": {"thinking": thinking}}}
+                        ask = [{"role": "user", "content": question}]
+                        message, finish = self.ask(ask, stream, tool_choice=choice, **more)
+                        calls = message["tool_calls"]
+                        self.assertEqual(finish, "stop" if choice is named else "tool_calls")
+                        self.assertEqual([(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in calls],
+                                         [("get_weather", {"city": "Paris"})])
+                        self.assertEqual(bool(message.get("reasoning")), thinking)
+                        ask += [message, {"role": "tool", "tool_call_id": calls[0]["id"],
+                                          "content": json.dumps({"temperature": 17, "condition": "sunny"})}]
+                        last, finish = self.ask(ask, stream, **more)
+                        self.assertEqual((finish, last.get("tool_calls")), ("stop", None))
+                        self.assertIn("17", last["content"])
+
     def test_several_calls(self):
         want = [("get_weather", {"city": city}) for city in ("Vienna", "Zurich", "Stockholm")]
         for stream in (False, True):
-            rounds, _ = self.loop("Tell me the weather in Vienna, Zurich and Stockholm.", stream)
-            self.assertEqual(rounds, [want])
+            for thinking in (False, True):
+                rounds, last = self.loop("Tell me the weather in Vienna, Zurich and Stockholm.", stream, max_tokens=600,
+                                         extra_body={"chat_template_kwargs": {"thinking": thinking}})
+                self.assertEqual(rounds, [want], (stream, thinking))
+                self.assertIn("17", last["content"])
             message, finish = self.ask([{"role": "user", "content": "Tell me the weather in Vienna, Zurich and Stockholm."}],
                                        stream, parallel_tool_calls=False)
             self.assertEqual([json.loads(c["function"]["arguments"]) for c in message["tool_calls"]], [want[0][1]])
@@ -303,18 +329,31 @@ class Responses(unittest.TestCase):
             self.assertTrue(response.output[0].content[0].text)
             self.assertGreater(response.usage.output_tokens_details.reasoning_tokens, 3)
 
+    def loop(self, question, want, stream, effort, **more):
+        body = {"tools": self.TOOLS, "reasoning": {"effort": effort}, "max_output_tokens": 600}
+        given = [{"role": "user", "content": question}]
+        first = self.ask(given, stream, **body, **more)
+        calls = [item for item in first.output if item.type == "function_call"]
+        self.assertEqual([json.loads(c.arguments) for c in calls], want)
+        self.assertEqual("reasoning" in [item.type for item in first.output], effort != "none")
+        given += [item.model_dump(exclude_none=True, exclude={"parsed_arguments"}) for item in first.output]
+        given += [{"type": "function_call_output", "call_id": c.call_id,
+                   "output": json.dumps({"temperature": n, "condition": "sunny"})} for n, c in zip((17, 23), calls)]
+        last = self.ask(given, stream, **body)
+        self.assertEqual([item.type for item in last.output], ["message"])
+        self.assertIn("17", last.output_text)
+
     def test_loop(self):
+        """Several calls, and each choice of tools, whole and streamed, thinking and not."""
+        named = {"type": "function", "name": "get_weather"}
+        only = {"type": "allowed_tools", "mode": "required", "tools": [named]}
         for stream in (False, True):
-            given = [{"role": "user", "content": "Tell me the weather in Paris and Rome."}]
-            first = self.ask(given, stream, tools=self.TOOLS)
-            calls = [item for item in first.output if item.type == "function_call"]
-            self.assertEqual([json.loads(c.arguments) for c in calls], [{"city": "Paris"}, {"city": "Rome"}])
-            given += [item.model_dump(exclude_none=True, exclude={"parsed_arguments"}) for item in first.output]
-            given += [{"type": "function_call_output", "call_id": c.call_id,
-                       "output": json.dumps({"temperature": n, "condition": "sunny"})} for n, c in zip((17, 23), calls)]
-            last = self.ask(given, stream, tools=self.TOOLS)
-            self.assertEqual([item.type for item in last.output], ["message"])
-            self.assertIn("17", last.output_text)
+            for effort in ("none", "high"):
+                with self.subTest(stream=stream, effort=effort):
+                    self.loop("Tell me the weather in Paris and Rome.", [{"city": "Paris"}, {"city": "Rome"}], stream, effort)
+                for choice in ("auto", "required", named, only):
+                    with self.subTest(stream=stream, effort=effort, choice=choice):
+                        self.loop("What is the weather in Paris?", [{"city": "Paris"}], stream, effort, tool_choice=choice)
 
     def test_errors(self):
         with self.assertRaises(openai.BadRequestError):

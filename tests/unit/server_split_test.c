@@ -131,10 +131,10 @@ static void test_whole_call_in_one_step(void **state)
 {
 	CHECK(ROW("one call", CALLS CALL "f" SEP "{\"a\": 1}" CALL_END CALLS_END, 0, "[f|{\"a\": 1}]", "tool_calls",
 			.input = "[f|{\"a\":1}]"),
-		ROW("two calls", CALLS CALL "f" SEP "{}" CALL_END CALL "f" SEP "{}" CALL_END CALLS_END, 0, "[f|{}][f|{}]",
+		ROW("two calls", CALL "f" SEP "{}" CALL_END CALL "f" SEP "{}" CALL_END, 0, "[f|{}][f|{}]",
 			"tool_calls"),
 		ROW("no list", CALL "f" SEP "{}" CALL_END, 0, "[f|{}]", "tool_calls"),
-		ROW("one alone", CALLS CALL "f" SEP "{}" CALL_END CALL "f" SEP "{}" CALL_END CALLS_END, ALONE, "[f|{}]",
+		ROW("one alone", CALL "f" SEP "{}" CALL_END CALL "f" SEP "{}" CALL_END, ALONE, "[f|{}]",
 			"tool_calls"));
 }
 
@@ -150,7 +150,7 @@ static void test_first_token(void **state)
 /* SGLang #18236: arguments arrive as {}. */
 static void test_arguments_are_not_empty(void **state)
 {
-	CHECK(ROW("arguments", CALLS CALL "f" SEP "{\"city\": \"Paris\"}" CALL_END CALLS_END, 0, "[f|{\"city\": \"Paris\"}]",
+	CHECK(ROW("arguments", CALL "f" SEP "{\"city\": \"Paris\"}" CALL_END, 0, "[f|{\"city\": \"Paris\"}]",
 			"tool_calls", .input = "[f|{\"city\":\"Paris\"}]"),
 		ROW("none", CALLS CALL "f" SEP CALL_END CALLS_END, 0, "[f|{}]", "tool_calls"),
 		ROW("no separator", CALLS CALL "f" CALL_END CALLS_END, 0, "[f|{}]", "tool_calls"));
@@ -376,7 +376,7 @@ static void test_random(void **state)
 {
 	struct token_buf words = server_case_encode("get weather 中文 \n\n {\"city\": 17, ``` functions x [ ]", CUT);
 
-	for (uint64_t seed = 0; seed < 3000; seed++)
+	for (uint64_t seed = 0; seed < 1500; seed++)
 		one_random(seed, &words);
 	token_buf_deinit(&words);
 }

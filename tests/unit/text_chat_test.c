@@ -401,9 +401,9 @@ static const struct {
 		"tools[0].function: found nothing, expected an object with a name"},
 	{"[]", NULL, "[]", "chat_template_kwargs: found array, expected an object"},
 	{"[]", NULL, "{'bos_token':'x'}",
-		"chat_template_kwargs.bos_token: cannot be set here, the request does"},
+		"chat_template_kwargs.bos_token: cannot be set here"},
 	{"[]", NULL, "{'messages':[]}",
-		"chat_template_kwargs.messages: cannot be set here, the request does"},
+		"chat_template_kwargs.messages: cannot be set here"},
 };
 
 static void test_wrong(void **state)
