@@ -545,6 +545,7 @@ static void test_refusals(void **state)
 		{ "{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", "pattern" },
 	};
 	static const char *const expressions[] = { "(", ")", "a**", "[z-a]", "*a", "a{3,2}", "\\b", "a^b", "(?i)a", "[[:alpha:]]", "\\q" };
+	static const char *const lark[] = { "start: \"a\"", "?start: x", "// sums\nstart: x", "%import common.WS" };
 	static const char *const rules[] = { "", "root ::= x", "root = \"a\"", "root ::= root \"a\"", "root ::= \"a", "a ::= \"a\"",
 		"root ::= (\"a\"", "root ::= \"a\" root ::= \"b\"", "root ::= [a", "root ::= (=\"a\") [a-z]" };
 	struct grammar *g;
@@ -555,6 +556,10 @@ static void test_refusals(void **state)
 	}
 	for (size_t i = 0; i < sizeof(expressions) / sizeof(*expressions); i++)
 		assert_int_not_equal(grammar_from_regex(&g, vocab, expressions[i], strlen(expressions[i]), &err), OK);
+	for (size_t i = 0; i < sizeof(lark) / sizeof(*lark); i++) {
+		assert_int_equal(grammar_from_ebnf(&g, vocab, lark[i], strlen(lark[i]), &err), E_UNSUPPORTED);
+		assert_non_null(strstr(err.msg, "Lark"));
+	}
 	for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++)
 		assert_int_not_equal(grammar_from_ebnf(&g, vocab, rules[i], strlen(rules[i]), &err), OK);
 }
