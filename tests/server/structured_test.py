@@ -178,7 +178,7 @@ class Refused(Case):
     def test_costly(self):
         """What would take seconds or gigabytes to compile is refused at once, and the server goes on."""
         names = [f"k{i}" for i in range(20000)]
-        schemas = [({"oneOf": [{"enum": list(range(20000))}, {"enum": list(range(20000, 38000))}]}, "oneOf"),
+        schemas = [({"oneOf": [{"enum": [[i] for i in range(9000)]}, {"enum": [[i] for i in range(9000, 17000)]}]}, "oneOf"),
                    ({"type": "object", "required": names}, "at most 1024"),
                    ({"allOf": [{"required": [name]} for name in names[:5000]]}, "at most 64"),
                    ({"oneOf": [{"const": i} for i in range(12000)]}, ""),
