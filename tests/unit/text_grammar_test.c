@@ -414,6 +414,28 @@ static void test_mask_depends_on_text_alone(void **state)
 	}
 }
 
+/* More masks of one automaton than there are numbers of walks; when these begin again, the walks come to new edges. */
+static void test_many_masks(void **state)
+{
+	struct grammar *g = regex("[0-4]{200}"), *fresh = regex("[0-4]{1,200}");
+	struct constraint *c = grammar_matcher_create(g), *d = grammar_matcher_create(fresh);
+	int32_t one = id_of("1");
+
+	for (int i = 0; i < 65500; i++)
+		constraint_fill(c, mask, n_ids);
+	for (int i = 0; i < 100; i++) {
+		assert_true(constraint_accept(c, one) && constraint_accept(d, one));
+		constraint_fill(c, mask, n_ids);
+		constraint_fill(d, other, n_ids);
+		other[eos / 32] &= ~(1u << eos % 32);
+		assert_memory_equal(mask, other, words * sizeof(*mask));
+	}
+	constraint_destroy(c);
+	constraint_destroy(d);
+	grammar_unref(g);
+	grammar_unref(fresh);
+}
+
 /* --- ends and control tokens --------------------------------------------------------------------------------- */
 
 static void test_end(void **state)
@@ -689,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_rollback_and_fork),
 		cmocka_unit_test(test_forgetting),
 		cmocka_unit_test(test_mask_depends_on_text_alone),
+		cmocka_unit_test(test_many_masks),
 		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_control_tokens),
 		cmocka_unit_test(test_tools),
