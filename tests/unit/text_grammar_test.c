@@ -421,7 +421,7 @@ static void test_many_masks(void **state)
 	struct constraint *c = grammar_matcher_create(g), *d = grammar_matcher_create(fresh);
 	int32_t one = id_of("1");
 
-	for (int i = 0; i < 65500; i++)
+	for (int i = 0; i < 65501; i++)
 		constraint_fill(c, mask, n_ids);
 	for (int i = 0; i < 100; i++) {
 		assert_true(constraint_accept(c, one) && constraint_accept(d, one));
