@@ -14,6 +14,7 @@
 
 #include "base/available.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "base/random.h"
@@ -24,6 +25,7 @@
 #include "cli/shape.h"
 #include "engine/engine.h"
 #include "load/load_summary.h"
+#include "text/grammar.h"
 
 #define MAX_RANDOM_ID 10000u /* as vLLM's latency benchmark; lower ids are common tokens */
 
@@ -38,6 +40,8 @@ struct values {
 	int64_t iters;
 	int64_t max_num_seqs;
 	const char *output_json;
+	const char *json_schema;
+	const char *tokenizer;
 };
 
 #define COMMON_ROWS                                                                                \
@@ -72,6 +76,10 @@ static const struct opt throughput_opts[] = {
 	{ .name = "max-num-seqs", .type = OPT_INT, .value = "N", .min = 1, .max = 4096,
 		.offset = offsetof(struct values, max_num_seqs),
 		.help = "Sequences computed at a time (default 256)." },
+	{ .name = "json-schema", .type = OPT_STRING, .value = "FILE", .offset = offsetof(struct values, json_schema),
+		.help = "JSON schema that every answer follows; what it costs is the difference to a run without." },
+	{ .name = "tokenizer", .type = OPT_STRING, .value = "DIR", .offset = offsetof(struct values, tokenizer),
+		.help = "With --json-schema: directory of the tokenizer (default MODEL; --shape needs one)." },
 	{ 0 },
 };
 
@@ -106,6 +114,9 @@ struct bench_engine {
 	int32_t *prompt;          /* owned [input_len] */
 	uint64_t drawn;           /* random ids so far */
 	struct engine_stats before;
+	struct tokenizer *tok;
+	struct grammar_vocab *vocab;
+	struct grammar *grammar; /* of every answer; or NULL */
 };
 
 static void wake(void *arg)
@@ -149,6 +160,25 @@ static enum status open_engine(struct bench_engine *b, const char *dir, const st
 	return OK;
 }
 
+/* The grammar of --json-schema. */
+static enum status open_grammar(struct bench_engine *b, const char *dir, const struct values *v, struct error *err)
+{
+	const struct grammar_json_options options = { 0 };
+	json_t *schema;
+	enum status st;
+	int32_t eos;
+
+	if (!v->json_schema)
+		return OK;
+	TRY(tokenizer_open(&b->tok, v->tokenizer ? v->tokenizer : dir, err));
+	eos = tokenizer_config_of(b->tok)->eos_id;
+	TRY(grammar_vocab_create(&b->vocab, b->tok, engine_config(b->e)->vocab_size, &eos, 1, err));
+	TRY(json_load_path(&schema, v->json_schema, GRAMMAR_MAX_SOURCE_BYTES, err));
+	st = grammar_from_schema(&b->grammar, b->vocab, schema, &options, err);
+	json_decref(schema);
+	return st == OK ? OK : error_prefix(err, "--json-schema %.120s", v->json_schema);
+}
+
 static enum status submit(struct bench_engine *b, const struct values *v, uint32_t i, struct error *err)
 {
 	uint32_t vocab = engine_config(b->e)->vocab_size, ids = vocab < MAX_RANDOM_ID ? vocab : MAX_RANDOM_ID;
@@ -160,11 +190,18 @@ static enum status submit(struct bench_engine *b, const struct values *v, uint32
 		.rules = logits_rules_none(),
 		.n_logprobs = -1,
 		.n_prompt_logprobs = -1,
+		.constraint = b->grammar ? grammar_matcher_create(b->grammar) : NULL,
+		.constraint_after = -1,
 	};
+	enum status st;
 
 	for (uint32_t t = 0; t < r.n_prompt; t++)
 		b->prompt[t] = (int32_t)(random_u64((uint64_t)v->shape.seed, b->drawn++) % ids);
-	TRY(engine_job_create(&b->jobs[i], &r, err));
+	st = engine_job_create(&b->jobs[i], &r, err);
+	if (st != OK) {
+		constraint_destroy(r.constraint);
+		return st;
+	}
 	return engine_submit(b->e, b->jobs[i], err);
 }
 
@@ -365,9 +402,13 @@ static enum status run(const struct values *v, const char *dir, bool is_latency,
 	memset(b.jobs, 0, sizeof(*b.jobs) * room);
 	b.prompt = mem_alloc(sizeof(*b.prompt) * (size_t)v->input_len);
 	TRY_GOTO(out, open_engine(&b, dir, v, seqs, err));
+	TRY_GOTO(out, open_grammar(&b, dir, v, err));
 	st = is_latency ? latency(&b, v, err) : throughput(&b, v, err);
 out:
 	engine_destroy(b.e);
+	grammar_unref(b.grammar);
+	grammar_vocab_destroy(b.vocab);
+	tokenizer_close(b.tok);
 	free(b.prompt);
 	free(b.jobs);
 	sem_destroy(&b.news);
@@ -396,6 +437,10 @@ static int command(const struct opt_table *table, bool is_latency, int argc, cha
 	if ((words.n_args == 1) == (v.shape.shape != NULL)) {
 		error_set(&err, E_INVAL, "%s: expected %s", table->command,
 			words.n_args ? "MODEL or --shape, not both" : "MODEL, or --shape for random weights");
+		rc = cli_usage_error(&err);
+	} else if (v.tokenizer ? !v.json_schema : v.json_schema && v.shape.shape) {
+		error_set(&err, E_INVAL, v.tokenizer ? "--tokenizer is for --json-schema alone" :
+			"--json-schema: --shape has no tokenizer; name one with --tokenizer DIR");
 		rc = cli_usage_error(&err);
 	} else {
 		rc = run(&v, words.n_args ? words.args[0] : NULL, is_latency, &err) == OK ? CLI_OK : cli_fail(&err);

@@ -290,6 +290,16 @@ uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
 	return to;
 }
 
+struct auto_walk auto_walk_begin(struct automaton *a, uint32_t work)
+{
+	if (++a->walk == 0) { /* the numbers are used up: all edges are as if no walk had come by */
+		for (size_t i = 0; i < a->n_states * a->nfa->n_classes; i++)
+			a->edges[i].stamp = 0;
+		a->walk = 1;
+	}
+	return (struct auto_walk){ a, work, a->walk };
+}
+
 uint32_t auto_step_token(struct automaton *a, uint32_t state, int32_t id)
 {
 	if (!a->states[state].has_token)
@@ -374,7 +384,7 @@ bool auto_is_full(const struct automaton *a)
 {
 	size_t soft = 2 * a->moved_bytes > SOFT_BYTES ? 2 * a->moved_bytes : SOFT_BYTES;
 
-	return used_bytes(a) > soft || a->walk > UINT16_MAX - 2;
+	return used_bytes(a) > soft;
 }
 
 /* --- moving ---------------------------------------------------------------------------------------------- */

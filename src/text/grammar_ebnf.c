@@ -389,6 +389,18 @@ static enum status alternatives(struct reader *r, struct g_node **out)
 	return OK;
 }
 
+/* NAME: with one colon, ?NAME, !NAME, a directive or a comment of Lark. */
+static bool is_lark(const struct reader *r)
+{
+	struct reader look = *r;
+
+	if (*r->at == '?' || *r->at == '!' || *r->at == '%' || (r->end - r->at >= 2 && memcmp(r->at, "//", 2) == 0))
+		return true;
+	look.at += name_len(r);
+	skip(&look);
+	return look.at > r->at && look.at < look.end && *look.at == ':';
+}
+
 static enum status rules(struct reader *r)
 {
 	for (skip(r); r->at < r->end; skip(r)) {
@@ -396,7 +408,8 @@ static enum status rules(struct reader *r)
 		uint32_t rule;
 
 		if (!begins_rule(r))
-			return fail(r, E_INVAL, "expected NAME ::=");
+			return is_lark(r) ? fail(r, E_UNSUPPORTED, "grammars in Lark's form (NAME: ...) are not supported: write "
+				"NAME ::= ...") : fail(r, E_INVAL, "expected NAME ::=");
 		TRY(rule_of(r, name_len(r), &rule));
 		if (r->ir->rules[rule].node)
 			return fail(r, E_INVAL, "a rule that is defined twice");

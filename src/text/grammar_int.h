@@ -183,10 +183,7 @@ struct auto_walk {
 	uint16_t number;
 };
 
-static inline struct auto_walk auto_walk_begin(struct automaton *a, uint32_t work)
-{
-	return (struct auto_walk){ a, work, ++a->walk };
-}
+struct auto_walk auto_walk_begin(struct automaton *a, uint32_t work);
 
 static inline uint32_t auto_walk_step(struct auto_walk *w, uint32_t state, uint8_t byte)
 {

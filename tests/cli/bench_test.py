@@ -261,6 +261,20 @@ class Engine(Case):
         self.assertEqual((r["num_requests"], r["total_num_tokens"]), (5, 45))
         self.assertAlmostEqual(r["requests_per_second"] * r["elapsed_time"], 5, places=6)
 
+    def test_schema(self):
+        run = ("bench", "throughput", DEMO, "--num-prompts", 3, "--input-len", 5, "--output-len", 12)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "schema.json")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('{"type": "array", "items": {"type": "integer"}}')
+            self.assertIn("36", self.ok(*run, "--json-schema", path))
+            self.fails("bench", "throughput", "--shape", "v2-lite", "--json-schema", path, code=2, says="--tokenizer DIR")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('{"contains": {}}')
+            self.fails(*run, "--json-schema", path, says=["schema.json", "contains"])
+        self.fails(*run, "--tokenizer", DEMO, code=2, says="--json-schema")
+        self.fails(*run, "--json-schema", "/nonexistent", says="/nonexistent")
+
     def test_errors(self):
         self.fails("bench", "latency", code=2, says="--shape")
         self.fails("bench", "latency", DEMO, "--shape", "v3.1", code=2, says="not both")

@@ -414,6 +414,28 @@ static void test_mask_depends_on_text_alone(void **state)
 	}
 }
 
+/* More masks of one automaton than there are numbers of walks; when these begin again, the walks come to new edges. */
+static void test_many_masks(void **state)
+{
+	struct grammar *g = regex("[0-4]{200}"), *fresh = regex("[0-4]{1,200}");
+	struct constraint *c = grammar_matcher_create(g), *d = grammar_matcher_create(fresh);
+	int32_t one = id_of("1");
+
+	for (int i = 0; i < 65501; i++)
+		constraint_fill(c, mask, n_ids);
+	for (int i = 0; i < 100; i++) {
+		assert_true(constraint_accept(c, one) && constraint_accept(d, one));
+		constraint_fill(c, mask, n_ids);
+		constraint_fill(d, other, n_ids);
+		other[eos / 32] &= ~(1u << eos % 32);
+		assert_memory_equal(mask, other, words * sizeof(*mask));
+	}
+	constraint_destroy(c);
+	constraint_destroy(d);
+	grammar_unref(g);
+	grammar_unref(fresh);
+}
+
 /* --- ends and control tokens --------------------------------------------------------------------------------- */
 
 static void test_end(void **state)
@@ -545,6 +567,7 @@ static void test_refusals(void **state)
 		{ "{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", "pattern" },
 	};
 	static const char *const expressions[] = { "(", ")", "a**", "[z-a]", "*a", "a{3,2}", "\\b", "a^b", "(?i)a", "[[:alpha:]]", "\\q" };
+	static const char *const lark[] = { "start: \"a\"", "?start: x", "// sums\nstart: x", "%import common.WS" };
 	static const char *const rules[] = { "", "root ::= x", "root = \"a\"", "root ::= root \"a\"", "root ::= \"a", "a ::= \"a\"",
 		"root ::= (\"a\"", "root ::= \"a\" root ::= \"b\"", "root ::= [a", "root ::= (=\"a\") [a-z]" };
 	struct grammar *g;
@@ -555,6 +578,10 @@ static void test_refusals(void **state)
 	}
 	for (size_t i = 0; i < sizeof(expressions) / sizeof(*expressions); i++)
 		assert_int_not_equal(grammar_from_regex(&g, vocab, expressions[i], strlen(expressions[i]), &err), OK);
+	for (size_t i = 0; i < sizeof(lark) / sizeof(*lark); i++) {
+		assert_int_equal(grammar_from_ebnf(&g, vocab, lark[i], strlen(lark[i]), &err), E_UNSUPPORTED);
+		assert_non_null(strstr(err.msg, "Lark"));
+	}
 	for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++)
 		assert_int_not_equal(grammar_from_ebnf(&g, vocab, rules[i], strlen(rules[i]), &err), OK);
 }
@@ -684,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_rollback_and_fork),
 		cmocka_unit_test(test_forgetting),
 		cmocka_unit_test(test_mask_depends_on_text_alone),
+		cmocka_unit_test(test_many_masks),
 		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_control_tokens),
 		cmocka_unit_test(test_tools),
