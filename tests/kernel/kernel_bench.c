@@ -245,7 +245,7 @@ int main(int argc, char **argv)
 	/* Neither BF16 values nor FP8 bytes may be NaN, infinite or tiny. */
 	for (size_t i = 0; i < WEIGHTS_BYTES / 2; i++)
 		((uint16_t *)mem)[i] =
-			(uint16_t)(0x3C20 | (i * 2654435761u >> 24 & 0x5F) | (i * 40503u & 0x8000));
+			(uint16_t)(0x3C20 | (i * 2654435761u >> 24 & 0x4F) | (i * 40503u & 0x8000));
 	for (size_t i = 0; i < act_bytes / 2; i++)
 		((uint16_t *)act_mem)[i] =
 			(uint16_t)(0x3F00 | (i * 2654435761u >> 24 & 0x7F) | (i * 40503u & 0x8000));
