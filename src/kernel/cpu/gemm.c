@@ -484,6 +484,7 @@ static uint32_t count_tasks(const struct gemm_run *run)
 
 void kernel_gemm(struct kernel *kn, const struct gemm_job *jobs, uint32_t n_jobs)
 {
+	OP_SCOPE(kn, KERNEL_OP_GEMM, jobs, n_jobs);
 	struct gemm_run run = {
 		.kn = kn, .jobs = jobs, .n_jobs = n_jobs, .max_panels = GEMM_GROUP * GEMM_PANELS};
 
