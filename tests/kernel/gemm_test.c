@@ -191,7 +191,8 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 	uint32_t room = (rows + 31) / 32 * 32, bits = weight_traits(format)->bits;
 	int32_t *sum = guarded_alloc(sizeof(*sum) * room * GEMM_COLS);
 	const uint8_t **a = malloc(sizeof(*a) * rows);
-	struct gemm_block b = {.sum = sum, .a = a, .rows = rows, .panels = panels};
+	float *c = guarded_alloc(sizeof(*c) * room * GEMM_COLS);
+	struct gemm_block b = {.c = c, .sum = sum, .a = a, .rows = rows, .panels = panels};
 	struct noise_weight w;
 	struct input in;
 
@@ -219,13 +220,16 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 		for (uint32_t j = 0; j < panels * 32; j++) {
 			int32_t want = 0;
 
-			for (uint32_t c = 0; c < k; c++)
-				want += x[c] * packed_int(&w.w, j, c);
+			for (uint32_t col = 0; col < k; col++)
+				want += x[col] * packed_int(&w.w, j, col);
 			assert_int_equal(sum[i * GEMM_COLS + j], want);
 		}
 		for (uint32_t j = panels * 32; j < GEMM_COLS; j++)
 			assert_int_equal(sum[i * GEMM_COLS + j], -77);
+		for (uint32_t j = 0; j < GEMM_COLS; j++) /* nothing was to be scaled */
+			assert_true(c[i * GEMM_COLS + j] == 0);
 	}
+	guarded_free(c);
 	guarded_free(sum);
 	free(a);
 	noise_weight_deinit(&w);

@@ -97,6 +97,7 @@ INLINE void rows_f8u(const struct gemm_block *b, uint32_t row0, const int M, con
 /* Reads the panels as bytes: a register of 64 is two pairs of k of one tile. */
 INLINE void rows_f8(const struct gemm_block *b, uint32_t row0, const int M, const int P)
 {
+	const struct f8_table table = f8_table_load();
 	float *c = b->c + (size_t)row0 * GEMM_COLS;
 	const uint8_t *a[8];
 
@@ -114,21 +115,26 @@ INLINE void rows_f8(const struct gemm_block *b, uint32_t row0, const int M, cons
 #pragma GCC unroll 4
 			for (int t = 0; t < 2 * P; t++)
 				acc[m][t] = _mm512_setzero_ps();
-		for (uint32_t i = 0; i < n / 4; i++) { /* two pairs: 4 k */
-			__m512i first[4], second[4];
+		for (uint32_t j = k; j < k + n; j += WEIGHT_K_STEP) {
+			const struct f8_step step = f8_step_at(b, j, P);
 
-			f8_tiles(b, k, i, first, second, P);
+#pragma GCC unroll 2
+			for (uint32_t i = 0; i < 8; i++) {
+				__m512i first[4], second[4];
+
+				f8_tiles(&step, &table, i, first, second, P);
 #pragma GCC unroll 8
-			for (int m = 0; m < M; m++) {
-				const uint8_t *x = a[m] + ((size_t)k + i * 4) * 2;
-				int32_t x0 = load_pair(x), x1 = load_pair(x + 4);
+				for (int m = 0; m < M; m++) {
+					const uint8_t *x = a[m] + ((size_t)j + i * 4) * 2;
+					int32_t x0 = load_pair(x), x1 = load_pair(x + 4);
 
 #pragma GCC unroll 4
-				for (int t = 0; t < 2 * P; t++)
-					acc[m][t] = dot(acc[m][t], first[t], x0);
+					for (int t = 0; t < 2 * P; t++)
+						acc[m][t] = dot(acc[m][t], first[t], x0);
 #pragma GCC unroll 4
-				for (int t = 0; t < 2 * P; t++)
-					acc[m][t] = dot(acc[m][t], second[t], x1);
+					for (int t = 0; t < 2 * P; t++)
+						acc[m][t] = dot(acc[m][t], second[t], x1);
+				}
 			}
 		}
 		gemm_scale_f32(c, acc, scale, b->first && k == 0, M, P);
@@ -243,10 +249,12 @@ void gemm_f32_avx512(const struct gemm_block *b)
 
 void gemm_unpack_f8_avx512(uint16_t *out, const uint8_t *in, size_t n)
 {
+	const struct f8_table table = f8_table_load();
+
 	for (size_t i = 0; i < n; i += 64) {
 		__m512i first, second;
 
-		f8_load(in + i, &first, &second);
+		f8_unpack(&table, _mm512_loadu_si512(in + i), &first, &second);
 		_mm512_storeu_si512(out + i, first);
 		_mm512_storeu_si512(out + i + 32, second);
 		_mm_prefetch((const char *)in + i + AHEAD, _MM_HINT_T0);

@@ -87,36 +87,30 @@ INLINE void gemm_scale_f32(
 		}
 }
 
-/* BF16 of 4 k at k + 4 i of the block's F8 panels, for each tile two registers of pairs. */
-INLINE void f8_tiles(const struct gemm_block *b, uint32_t k, uint32_t i, __m512i first[4], __m512i second[4],
-	const int P)
-{
-	const uint8_t *p[4];
-	__m512i odd = _mm512_setzero_si512();
+/* Where a K step of a block's F8 panels is, and what is fetched meanwhile. */
+struct f8_step {
+	const uint8_t *w[2];
+	const uint8_t *near[2];
+};
 
+INLINE struct f8_step f8_step_at(const struct gemm_block *b, uint32_t k, const int P)
+{
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS;
+
+	return (struct f8_step){{b->w + at, b->w + (size_t)(P - 1) * b->panel_bytes + at},
+		{ahead(b, 0, at, bytes), ahead(b, (uint32_t)P - 1, at, bytes)}};
+}
+
+/* BF16 of 4 k of a step, the i-th of 8: for each tile two registers of pairs. */
+INLINE void f8_tiles(const struct f8_step *s, const struct f8_table *table, uint32_t i, __m512i first[4],
+	__m512i second[4], const int P)
+{
 #pragma GCC unroll 4
 	for (int t = 0; t < 2 * P; t++) {
-		size_t at = (size_t)k * WEIGHT_PANEL_ROWS + i / 8 * (STEP_BYTES / 2);
+		size_t at = (size_t)(t % 2) * (TILE_BYTES / 2) + i * 64;
 
-		p[t] = b->w + (t / 2) * b->panel_bytes + at + (t % 2) * (TILE_BYTES / 2) + i % 8 * 64;
-		first[t] = f8_normal(p[t]);
-		second[t] = f8_normal(p[t] + 32);
-		odd = _mm512_max_epu8(odd, f8_odd(_mm512_load_si512(p[t])));
-	}
-#pragma GCC unroll 2
-	for (int q = 0; q < P; q++) {
-		const uint8_t *next = ahead(b, (uint32_t)q, (size_t)k * WEIGHT_PANEL_ROWS + i * 128,
-			(size_t)b->k * WEIGHT_PANEL_ROWS);
-
-		_mm_prefetch((const char *)next, _MM_HINT_T0);
-		_mm_prefetch((const char *)next + 64, _MM_HINT_T0);
-	}
-	if (__builtin_expect(f8_any_odd(odd), 0)) {
-		const struct f8_table table = f8_table_load();
-
-#pragma GCC unroll 4
-		for (int t = 0; t < 2 * P; t++)
-			f8_unpack(&table, _mm512_load_si512(p[t]), &first[t], &second[t]);
+		f8_unpack(table, _mm512_load_si512(s->w[t / 2] + at), &first[t], &second[t]);
+		_mm_prefetch((const char *)s->near[t / 2] + at, _MM_HINT_T0);
 	}
 }
 

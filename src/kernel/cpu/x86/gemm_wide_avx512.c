@@ -108,15 +108,16 @@ void gemm_widen_avx512(float *out, const uint8_t *panel, size_t panel_bytes, uin
 
 void gemm_widen_f8_avx512(float *out, const uint8_t *panel, size_t panel_bytes, uint32_t panels, uint32_t k)
 {
+	const struct f8_table table = f8_table_load();
 	uint32_t tiles = 2 * panels;
 
 	for (uint32_t i = 0; i < k / 4; i++, out += 4 * tiles * 16)
 		for (uint32_t t = 0; t < tiles; t++) {
 			__m512i first, second;
+			const uint8_t *p = panel + t / 2 * panel_bytes + i / 8 * (STEP_BYTES / 2) +
+					   t % 2 * (TILE_BYTES / 2) + i % 8 * 64;
 
-			f8_load(panel + t / 2 * panel_bytes + i / 8 * (STEP_BYTES / 2) + t % 2 * (TILE_BYTES / 2) +
-					i % 8 * 64,
-				&first, &second);
+			f8_unpack(&table, _mm512_load_si512(p), &first, &second);
 			_mm512_store_ps(out + t * 16, odd_of(first));
 			_mm512_store_ps(out + (tiles + t) * 16, even_of(first));
 			_mm512_store_ps(out + (2 * tiles + t) * 16, odd_of(second));
@@ -124,7 +125,7 @@ void gemm_widen_f8_avx512(float *out, const uint8_t *panel, size_t panel_bytes, 
 		}
 }
 
-/* Multiply-adds of one pair of k: its odd values, then its even ones. x: the pair's input in each row. */
+/* Multiply-adds of one pair of k: its odd values, then its even ones. */
 INLINE void add_pair(__m512 acc[][4], const __m512i v[4], const float *const *a, size_t k, const int M, const int P)
 {
 #pragma GCC unroll 2
@@ -180,6 +181,7 @@ INLINE void rows_few(const struct gemm_block *b, uint32_t row0, const int M, con
 /* The same of F8 panels, block of scales by block. */
 INLINE void rows_f8_few(const struct gemm_block *b, uint32_t row0, const int M, const int P)
 {
+	const struct f8_table table = f8_table_load();
 	float *c = b->c + (size_t)row0 * GEMM_COLS;
 	const float *a[8];
 
@@ -197,38 +199,35 @@ INLINE void rows_f8_few(const struct gemm_block *b, uint32_t row0, const int M, 
 #pragma GCC unroll 4
 			for (int t = 0; t < 2 * P; t++)
 				acc[m][t] = _mm512_setzero_ps();
-		for (uint32_t i = 0; i < n / 4; i++) {
-			__m512i first[4], second[4];
+		for (uint32_t j = k; j < k + n; j += WEIGHT_K_STEP) {
+			const struct f8_step step = f8_step_at(b, j, P);
 
-			f8_tiles(b, k, i, first, second, P);
-			add_pair(acc, first, a, (size_t)k + i * 4, M, P);
-			add_pair(acc, second, a, (size_t)k + i * 4 + 2, M, P);
+#pragma GCC unroll 2
+			for (uint32_t i = 0; i < 8; i++) {
+				__m512i first[4], second[4];
+
+				f8_tiles(&step, &table, i, first, second, P);
+				add_pair(acc, first, a, (size_t)j + i * 4, M, P);
+				add_pair(acc, second, a, (size_t)j + i * 4 + 2, M, P);
+			}
 		}
 		gemm_scale_f32(c, acc, scale, b->first && k == 0, M, P);
 	}
 }
 
-/* From four rows on, two panels at once would not fit the registers. */
 void gemm_wide_few_avx512(const struct gemm_block *b)
 {
-	struct gemm_block one = *b;
-
-#define CALL1(M) rows_few(&one, row0, M, 1)
-#define CALL2(M) rows_few(b, row0, (M) < 3 ? (M) : 3, 2)
-	if (b->panels == 2 && b->rows <= 3) {
+#define CALL1(M) rows_few(b, row0, M, 1)
+#define CALL2(M) rows_few(b, row0, M, 2)
+	if (b->panels == 2)
 		EACH_GROUP(b, CALL2)
-		return;
-	}
-	for (uint32_t p = 0; p < b->panels; p++) {
-		EACH_GROUP(&one, CALL1)
-		one.c += WEIGHT_PANEL_ROWS;
-		one.w += one.panel_bytes;
-		one.next += one.next_bytes;
-	}
+	else
+		EACH_GROUP(b, CALL1)
 #undef CALL1
 #undef CALL2
 }
 
+/* From four rows on, two panels at once would not fit the registers. */
 void gemm_wide_f8_few_avx512(const struct gemm_block *b)
 {
 	struct gemm_block one = *b;
