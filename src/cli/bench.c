@@ -6,20 +6,13 @@
  */
 #include "cli/bench.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
-#include "base/clock.h"
 #include "base/mem.h"
 #include "base/progress.h"
 #include "base/random.h"
-#include "cli/cli.h"
-#include "cli/jsonl.h"
 #include "kernel/dtype.h"
-#include "kernel/probe.h"
 
 #define PREFILL_REPEAT 3u
 #define DECODE_REPEAT 16u
@@ -28,19 +21,6 @@
 uint32_t bench_decode_steps(uint32_t repeat)
 {
 	return DECODE_WARM + (repeat ? repeat : DECODE_REPEAT);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, uint32_t n)
-{
-	qsort(v, n, sizeof(*v), by_value);
-	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
 static int32_t random_token(const struct bench *b, uint64_t counter)
@@ -82,49 +62,107 @@ static double linear_weights(const struct model_config *c)
 	       moe * (h * c->n_routed_experts + (c->num_experts_per_tok + c->n_shared_experts) * expert);
 }
 
-/* FLOPs of a prompt of n tokens in expanded form, with one row of logits (spec: model, section 7). */
-static double prefill_flops(const struct model_config *c, double n)
+/* FLOPs of n tokens behind `cached` ones, each `pair` FLOPs with every head and key up to its own, and of
+ * `outputs` rows of logits (spec: model, section 7). */
+static double forward_flops(const struct model_config *c, double n, double cached, double pair, double outputs)
 {
-	double pairs = n * (n + 1) / 2;
-	double pair = 2.0 * c->num_attention_heads *
-		      (c->qk_nope_head_dim + c->qk_rope_head_dim + c->v_head_dim);
+	double pairs = n * cached + n * (n + 1) / 2;
 
-	return 2 * linear_weights(c) * n + pairs * pair * c->num_hidden_layers +
-	       2.0 * c->hidden_size * c->vocab_size;
+	return 2 * linear_weights(c) * n + pairs * pair * c->num_attention_heads * c->num_hidden_layers +
+	       2.0 * c->hidden_size * c->vocab_size * outputs;
 }
 
-static enum status probe(double *rate, const struct bench *b, bool prefill, struct error *err)
+/* FLOPs of a head, query and key: expanded, and absorbed. */
+static double prompt_pair(const struct model_config *c)
 {
-	struct kernel *kn = b->rt->kn;
+	return 2.0 * (c->qk_nope_head_dim + c->qk_rope_head_dim + c->v_head_dim);
+}
 
-	if (!prefill)
-		*rate = kernel_probe_read_bytes_per_s(kn, err);
+static double decode_pair(const struct model_config *c)
+{
+	return 2.0 * (2.0 * c->kv_lora_rank + c->qk_rope_head_dim);
+}
+
+/* All at the rate of the weights' products, although attention and head stay BF16: a limit that a forward
+ * can come close to, not reach. */
+static void add_flops(struct bench_work *w, const struct model_config *c, double flops)
+{
+	if (c->integer)
+		w->int8_ops += flops;
 	else
-		*rate = b->rt->weights->config.integer ? kernel_probe_int8_ops(kn) : kernel_probe_bf16_flops(kn);
-	return *rate > 0 || prefill ? OK : err->code;
+		w->bf16_flops += flops;
 }
 
-/* Finishes a row whose seconds and work are known; `before`: the probe's rate before it. */
-static enum status add_row(struct bench *b, struct bench_row row, double before, struct error *err)
+/* Bytes that one forward had to read: weights, with the experts hit, and `cached` rows of the cache. */
+static double forward_bytes(const struct model_weights *w, double experts_hit, double cached, bool head)
 {
-	double after;
+	const struct model_config *c = &w->config;
+	double row = (double)kernel_kv_row_bytes(c->kv_lora_rank, c->qk_rope_head_dim) * c->num_hidden_layers;
+	double assumed = (double)moe_layers(c) * c->num_experts_per_tok; /* in weights_token_bytes() */
+	double all = (double)moe_layers(c) * c->n_routed_experts;
+	double bytes = (double)weights_token_bytes(w) + row * cached;
 
-	TRY(probe(&after, b, row.prefill, err));
-	BUG_ON(b->n_rows == BENCH_MAX_ROWS);
-	row.limit = after > before ? after : before;
-	row.rate = row.work / row.seconds;
-	row.tokens_per_s = (row.prefill ? row.tokens : row.seqs) / row.seconds;
-	b->rows[b->n_rows++] = row;
-	return OK;
+	/* Long batches take experts in several passes: reading them once would do. */
+	bytes += ((experts_hit < all ? experts_hit : all) - assumed) * expert_bytes(w);
+	return head ? bytes
+		    : bytes - (double)(weight_panels_bytes(&w->lm_head) + weight_scales_bytes(&w->lm_head));
 }
 
-/* The whole prompt in chunks, in the given blocks. */
+/* Room for a row's repetitions; watched if the benchmark profiles. */
+static struct bench_sample *begin_row(struct bench *b, struct bench_row *row, uint32_t repeat)
+{
+	row->isa = kernel_isa(b->rt->kn);
+	row->n_samples = repeat;
+	row->samples = mem_alloc(sizeof(*row->samples) * repeat);
+	if (b->profiler) {
+		row->profile = mem_alloc(sizeof(*row->profile));
+		bench_profiler_watch(b->profiler, row->profile);
+	}
+	bench_meter_probe(&b->meter);
+	return row->samples;
+}
+
+/* Keeps a row whose samples are complete, or drops it. */
+static void end_row(struct bench *b, struct bench_row *row, bool keep)
+{
+	if (b->profiler)
+		bench_profiler_watch(b->profiler, NULL);
+	if (!keep) {
+		free(row->samples);
+		free(row->profile);
+		return;
+	}
+	BUG_ON(b->n_rows == BENCH_MAX_ROWS);
+	bench_figures_of(&row->figures, row->samples, row->n_samples);
+	row->tokens_per_s = (row->prefill ? row->tokens : row->seqs) / row->figures.seconds;
+	if (row->profile) {
+		row->profile->repetitions = row->n_samples;
+		for (uint32_t i = 0; i < row->n_samples; i++)
+			row->profile->seconds += row->samples[i].seconds;
+	}
+	b->rows[b->n_rows++] = *row;
+}
+
+void bench_deinit(struct bench *b)
+{
+	for (uint32_t i = 0; i < b->n_rows; i++) {
+		free(b->rows[i].samples);
+		free(b->rows[i].profile);
+	}
+	bench_profiler_destroy(b->profiler);
+	kernel_probe_destroy(b->meter.probe);
+}
+
+/* The whole prompt in chunks, in the given blocks. Counts what it took. */
 static enum status run_prompt(struct bench *b, const int32_t *ids, uint32_t n, const struct kv_table *t,
-	struct error *err)
+	struct bench_work *work, struct error *err)
 {
 	struct runtime *rt = b->rt;
 	struct model_output out;
 
+	*work = (struct bench_work){ 0 };
+	add_flops(work, &rt->weights->config,
+		forward_flops(&rt->weights->config, n, 0, prompt_pair(&rt->weights->config), 1));
 	for (uint32_t at = 0; at < n;) {
 		uint32_t c = n - at < rt->limits.max_tokens ? n - at : rt->limits.max_tokens;
 
@@ -133,6 +171,7 @@ static enum status run_prompt(struct bench *b, const int32_t *ids, uint32_t n, c
 			at + c == n, err));
 		TRY(model_forward(rt->model, rt->batch, &out, err));
 		at += c;
+		work->bytes += forward_bytes(rt->weights, out.experts_hit, at, at == n);
 	}
 	return OK;
 }
@@ -147,10 +186,10 @@ static enum status open_table(struct kv_table *t, struct runtime *rt, uint32_t t
 enum status bench_prefill(struct bench *b, uint32_t tokens, struct error *err)
 {
 	uint32_t repeat = b->repeat ? b->repeat : PREFILL_REPEAT;
-	struct bench_row row = { .prefill = true, .tokens = tokens, .seqs = 1,
-		.work = prefill_flops(&b->rt->weights->config, tokens) };
+	struct bench_row row = { .prefill = true, .tokens = tokens, .seqs = 1 };
 	int32_t *ids = mem_alloc(sizeof(*ids) * tokens);
-	double *seconds = mem_alloc(sizeof(*seconds) * repeat), before = 0;
+	struct bench_sample *samples;
+	struct bench_work work;
 	struct progress bar;
 	struct kv_table table;
 	enum status st;
@@ -159,21 +198,18 @@ enum status bench_prefill(struct bench *b, uint32_t tokens, struct error *err)
 		ids[i] = random_token(b, i);
 	progress_begin(&bar, "prefill", repeat + 1, PROGRESS_COUNT, b->progress);
 	TRY_GOTO(out, open_table(&table, b->rt, tokens, err));
-	TRY_GOTO(out, run_prompt(b, ids, tokens, &table, err)); /* warm-up */
-	TRY_GOTO(out, probe(&before, b, true, err));
-	for (uint32_t i = 0; i < repeat; i++) {
-		double begin = clock_s();
-
-		TRY_GOTO(out, run_prompt(b, ids, tokens, &table, err));
-		seconds[i] = clock_s() - begin;
+	TRY_GOTO(out, run_prompt(b, ids, tokens, &table, &work, err)); /* warm-up */
+	samples = begin_row(b, &row, repeat);
+	for (uint32_t i = 0; i < repeat && st == OK; i++) {
+		bench_meter_begin(&b->meter, &samples[i]);
+		st = run_prompt(b, ids, tokens, &table, &samples[i].work, err);
+		bench_meter_end(&b->meter, &samples[i]);
 		progress_update(&bar, i + 2);
 	}
-	row.seconds = median(seconds, repeat);
-	st = add_row(b, row, before, err);
+	end_row(b, &row, st == OK);
 out:
 	progress_end(&bar);
 	kv_table_deinit(&table, b->rt->pool);
-	free(seconds);
 	free(ids);
 	return st;
 }
@@ -223,43 +259,45 @@ static enum status decode_step(const struct decode *d, uint32_t step, struct mod
 	return model_forward(rt->model, rt->batch, out, err);
 }
 
-/* Bytes that a step at this position had to read. */
-static double step_bytes(const struct decode *d, uint32_t step, uint32_t experts_hit)
+/* What a step at this position took. */
+static struct bench_work step_work(const struct decode *d, uint32_t step, uint32_t experts_hit)
 {
 	const struct model_weights *w = d->b->rt->weights;
-	const struct model_config *c = &w->config;
-	double row = (double)kernel_kv_row_bytes(c->kv_lora_rank, c->qk_rope_head_dim) * c->num_hidden_layers;
-	double assumed = (double)moe_layers(c) * c->num_experts_per_tok; /* in weights_token_bytes() */
+	double cached = d->context + (double)step;
+	struct bench_work work = {
+		.bytes = forward_bytes(w, experts_hit, (cached + 1) * d->seqs, true) };
 
-	return (double)weights_token_bytes(w) + ((double)experts_hit - assumed) * expert_bytes(w) +
-	       row * (d->context + step + 1.0) * d->seqs;
+	add_flops(&work, &w->config,
+		d->seqs * forward_flops(&w->config, 1, cached, decode_pair(&w->config), 1));
+	return work;
 }
 
 static enum status time_decode(const struct decode *d, struct bench_row *row, struct error *err)
 {
-	uint32_t repeat = d->b->repeat ? d->b->repeat : DECODE_REPEAT;
-	uint32_t layers = moe_layers(&d->b->rt->weights->config);
-	double *seconds = mem_alloc(sizeof(*seconds) * repeat);
+	struct bench *b = d->b;
+	uint32_t repeat = b->repeat ? b->repeat : DECODE_REPEAT;
+	uint32_t layers = moe_layers(&b->rt->weights->config);
+	struct bench_sample *samples;
+	struct model_output out;
 	struct progress bar;
-	enum status st;
+	enum status st = OK;
 
-	progress_begin(&bar, "decode", repeat, PROGRESS_COUNT, d->b->progress);
-	for (uint32_t i = 0; i < DECODE_WARM + repeat; i++) {
-		double begin = clock_s();
-		struct model_output out;
-
-		TRY_GOTO(out, decode_step(d, i, &out, err));
-		if (i < DECODE_WARM)
-			continue;
-		seconds[i - DECODE_WARM] = clock_s() - begin;
-		row->work += step_bytes(d, i, out.experts_hit) / repeat;
-		row->experts_hit += layers ? (double)out.experts_hit / layers / repeat : 0;
-		progress_update(&bar, i - DECODE_WARM + 1);
+	for (uint32_t i = 0; i < DECODE_WARM; i++)
+		TRY(decode_step(d, i, &out, err));
+	progress_begin(&bar, "decode", repeat, PROGRESS_COUNT, b->progress);
+	samples = begin_row(b, row, repeat);
+	for (uint32_t i = 0; i < repeat && st == OK; i++) {
+		bench_meter_begin(&b->meter, &samples[i]);
+		st = decode_step(d, DECODE_WARM + i, &out, err);
+		bench_meter_end(&b->meter, &samples[i]);
+		if (st == OK) {
+			samples[i].work = step_work(d, DECODE_WARM + i, out.experts_hit);
+			row->experts_hit += layers ? (double)out.experts_hit / layers / repeat : 0;
+		}
+		progress_update(&bar, i + 1);
 	}
-	row->seconds = median(seconds, repeat);
-out:
 	progress_end(&bar);
-	free(seconds);
+	end_row(b, row, st == OK);
 	return st;
 }
 
@@ -267,7 +305,6 @@ enum status bench_decode(struct bench *b, uint32_t context, uint32_t seqs, struc
 {
 	struct bench_row row = { .tokens = context, .seqs = seqs };
 	struct decode d = { .b = b, .context = context, .seqs = seqs };
-	double before;
 	enum status st;
 
 	d.tables = mem_alloc(sizeof(*d.tables) * seqs);
@@ -275,66 +312,10 @@ enum status bench_decode(struct bench *b, uint32_t context, uint32_t seqs, struc
 		TRY_GOTO(out, open_table(&d.tables[i], b->rt, context + bench_decode_steps(b->repeat), err));
 		fill_cache(b, &d.tables[i]);
 	}
-	TRY_GOTO(out, probe(&before, b, false, err));
-	TRY_GOTO(out, time_decode(&d, &row, err));
-	st = add_row(b, row, before, err);
+	st = time_decode(&d, &row, err);
 out:
 	for (uint32_t i = 0; i < seqs; i++)
 		kv_table_deinit(&d.tables[i], b->rt->pool);
 	free(d.tables);
 	return st;
-}
-
-void bench_put_table(struct buf *out, const struct bench *b, const char *shape, const char *format)
-{
-	const struct runtime *rt = b->rt;
-
-	buf_printf(out, "%s, %s, %u layers (%u with %u experts), %d threads, %s, weights ", shape, format,
-		rt->weights->config.num_hidden_layers, moe_layers(&rt->weights->config),
-		rt->weights->config.n_routed_experts, kernel_threads(rt->kn),
-		cpu_isa_name(kernel_isa(rt->kn)));
-	cli_put_bytes(out, (double)rt->weights->bytes);
-	buf_printf(out, "\n%-8s %8s %5s %10s %11s %8s %22s %14s %9s\n", "phase", "tokens", "seqs", "ms",
-		"tokens/s", "experts", "work", "limit", "of limit");
-	for (uint32_t i = 0; i < b->n_rows; i++) {
-		const struct bench_row *r = &b->rows[i];
-		const char *unit = r->prefill ? "GFLOP" : "GB";
-
-		buf_printf(out, "%-8s %8u %5u %10.3f %11.2f ", r->prefill ? "prefill" : "decode", r->tokens,
-			r->seqs, r->seconds * 1e3, r->tokens_per_s);
-		if (r->prefill)
-			buf_printf(out, "%8s", "-");
-		else
-			buf_printf(out, "%8.1f", r->experts_hit);
-		buf_printf(out, " %8.3f %s/%s %*s %8.1f %s/s %7.1f %%\n",
-			r->work * 1e-9 / (r->prefill ? r->tokens : 1), unit, r->prefill ? "token" : "step", 0, "",
-			r->limit * 1e-9, unit, 100 * r->rate / r->limit);
-	}
-}
-
-void bench_put_json(struct buf *out, const struct bench *b, const char *shape, const char *format)
-{
-	const struct runtime *rt = b->rt;
-	json_t *rows = json_array();
-
-	for (uint32_t i = 0; i < b->n_rows; i++) {
-		const struct bench_row *r = &b->rows[i];
-		json_t *v = json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "phase",
-			r->prefill ? "prefill" : "decode", r->prefill ? "prompt_tokens" : "context_tokens",
-			(json_int_t)r->tokens, "seqs", (json_int_t)r->seqs, "seconds", r->seconds,
-			"tokens_per_s", r->tokens_per_s, r->prefill ? "flops" : "bytes", r->work,
-			r->prefill ? "flops_per_s" : "bytes_per_s", r->rate,
-			r->prefill ? "limit_flops_per_s" : "limit_bytes_per_s", r->limit, "fraction",
-			r->rate / r->limit);
-
-		if (!r->prefill)
-			json_object_set_new(v, "experts_per_layer", json_real(r->experts_hit));
-		json_array_append_new(rows, v);
-	}
-	json_put_pretty(out, json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:i, s:I, s:o}", "shape", shape,
-		"format", format, "layers", (int)rt->weights->config.num_hidden_layers, "moe_layers",
-		(int)moe_layers(&rt->weights->config), "experts",
-		(int)rt->weights->config.n_routed_experts, "isa", cpu_isa_name(kernel_isa(rt->kn)),
-		"threads", kernel_threads(rt->kn), "weight_bytes", (json_int_t)rt->weights->bytes, "rows",
-		rows));
 }

@@ -1,13 +1,13 @@
 /*
  * fathom bench model: speed of the forward pass with random weights of a named shape, each figure
- * beside the limit that probes measured right before and after it: read bandwidth for decode, the
- * tier's product peak for prefill.
+ * beside the limits that probes measured right before and after it, in one tier or in several.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/available.h"
+#include "base/mem.h"
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -21,6 +21,7 @@ struct values {
 	struct opt_sizes context;
 	struct opt_sizes seqs;
 	int64_t repeat;
+	bool profile;
 	bool json;
 };
 
@@ -38,19 +39,22 @@ static const struct opt opts[] = {
 		.offset = offsetof(struct values, repeat),
 		.help = "Measurements of each row, of which the median is shown (default: 3 prompts, 16 "
 			"decode steps)." },
+	{ .name = "profile", .type = OPT_SWITCH, .offset = offsetof(struct values, profile),
+		.help = "Also print where each row's time goes, op by op." },
 	{ .name = "json", .type = OPT_SWITCH, .offset = offsetof(struct values, json),
 		.help = "Print one JSON object instead of a table." },
 	{ 0 },
 };
 
-static const struct opt_list common[] = { { "model and machine", machine_opts }, { 0 } };
+static const struct opt_list common[] = { { "model and machine", machine_opts_isas }, { 0 } };
 
 const struct opt_table bench_model_table = {
 	.command = "bench model",
 	.arguments = "",
 	.summary = "Speed of the forward pass, beside this machine's limits; needs no checkpoint",
-	.details = "Decode is compared with the read bandwidth: weights actually read (distinct experts "
-		   "counted) and\ncache. Prefill is compared with the peak of BF16 products, of 8-bit ones with w8a8 and w4a8.\n",
+	.details = "Each prompt and step is compared with what the machine could do right before and after it: read the\n"
+		   "weights (distinct experts counted) and the cache, or compute, whichever takes longer.\n"
+		   "docs/performance.md explains the columns.\n",
 	.opts = opts,
 	.common = common,
 };
@@ -79,13 +83,15 @@ static uint32_t largest(const struct opt_sizes *s)
 }
 
 static enum status open_runtime(struct runtime *rt, const struct values *v, struct model_config *config,
-	struct error *err)
+	size_t probe_bytes, struct error *err)
 {
 	uint32_t prompt = largest(&v->prompt), seqs = largest(&v->seqs);
 	uint32_t context = largest(&v->context) + bench_decode_steps((uint32_t)v->repeat);
+	struct machine_values machine = v->machine;
 	struct runtime_options o;
 
-	TRY(machine_runtime_options(&o, &v->machine, err));
+	machine.isa = "auto"; /* measure() chooses */
+	TRY(machine_runtime_options(&o, &machine, err));
 	if (!o.max_context_tokens)
 		o.max_context_tokens = prompt > context ? prompt : context;
 	if (o.max_context_tokens < prompt || o.max_context_tokens < context)
@@ -96,9 +102,9 @@ static enum status open_runtime(struct runtime *rt, const struct values *v, stru
 			o.max_batch_tokens);
 	o.max_seqs = seqs;
 	o.max_outputs = seqs;
-	/* The rest is for page tables and for what else the machine does. */
+	/* The rest is for the probe, for page tables and for what else the machine does. */
 	if (!o.memory_limit_bytes)
-		o.memory_limit_bytes = available_memory_bytes() / 16 * 15;
+		o.memory_limit_bytes = available_memory_bytes() / 16 * 15 - probe_bytes;
 	while (runtime_open_random(rt, config, shape_format(&v->shape), (uint64_t)v->shape.seed, &o, err) != OK) {
 		if (err->code != E_NOMEM)
 			return err->code;
@@ -109,7 +115,7 @@ static enum status open_runtime(struct runtime *rt, const struct values *v, stru
 	return OK;
 }
 
-static enum status measure(struct bench *b, const struct values *v, struct error *err)
+static enum status measure_tier(struct bench *b, const struct values *v, struct error *err)
 {
 	for (int i = 0; i < v->prompt.n; i++)
 		TRY(bench_prefill(b, (uint32_t)v->prompt.v[i], err));
@@ -120,24 +126,49 @@ static enum status measure(struct bench *b, const struct values *v, struct error
 	return OK;
 }
 
+/* Packed weights are the same for all tiers. */
+static enum status measure(struct bench *b, const struct values *v, const struct machine_isas *isas,
+	size_t probe_bytes, struct error *err)
+{
+	struct runtime *rt = b->rt;
+
+	b->meter.kn = rt->kn;
+	TRY(kernel_probe_create(&b->meter.probe, rt->kn, probe_bytes, err));
+	if (v->profile)
+		b->profiler = bench_profiler_create(rt->kn, rt->weights);
+	for (int i = 0; i < isas->n; i++) {
+		TRY(kernel_set_isa(rt->kn, isas->isa[i], err));
+		TRY(measure_tier(b, v, err));
+	}
+	return OK;
+}
+
 static enum status bench_model(const struct values *v, struct error *err)
 {
 	struct runtime rt = { 0 };
 	struct model_config config;
-	struct bench b = { .rt = &rt, .repeat = (uint32_t)v->repeat, .seed = (uint64_t)v->shape.seed,
-		.progress = v->machine.progress };
+	struct bench *b = mem_alloc(sizeof(*b));
+	size_t probe_bytes = kernel_probe_bytes();
+	struct machine_isas isas;
 	struct buf out = { 0 };
 	enum status st;
 
-	TRY(shape_config(&config, &v->shape, err));
-	TRY(open_runtime(&rt, v, &config, err));
-	TRY_GOTO(out, measure(&b, v, err));
+	b->rt = &rt;
+	b->repeat = (uint32_t)v->repeat;
+	b->seed = (uint64_t)v->shape.seed;
+	b->progress = v->machine.progress;
+	TRY_GOTO(out, machine_isas(&isas, v->machine.isa, err));
+	TRY_GOTO(out, shape_config(&config, &v->shape, err));
+	TRY_GOTO(out, open_runtime(&rt, v, &config, probe_bytes, err));
+	TRY_GOTO(out, measure(b, v, &isas, probe_bytes, err));
 	if (v->json)
-		bench_put_json(&out, &b, v->shape.shape, v->shape.format);
+		bench_put_json(&out, b, v->shape.shape, v->shape.format);
 	else
-		bench_put_table(&out, &b, v->shape.shape, v->shape.format);
+		bench_put_table(&out, b, v->shape.shape, v->shape.format);
 	st = cli_out(&out, err);
 out:
+	bench_deinit(b);
+	free(b);
 	runtime_close(&rt);
 	buf_deinit(&out);
 	return st;

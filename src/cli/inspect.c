@@ -172,12 +172,18 @@ static enum status read_budget(struct facts *f, const char *dir, const struct va
 static enum status probe(struct facts *f, const struct values *v, struct error *err)
 {
 	struct kernel_config c = { .isa = cpu_isa_best(), .threads = (int)v->threads, .pin = true };
+	struct kernel_probe *p;
 	struct kernel *kn;
+	enum status st;
 
 	TRY(kernel_create(&kn, &c, err));
-	f->bytes_per_s = kernel_probe_read_bytes_per_s(kn, err);
+	st = kernel_probe_create(&p, kn, 0, err);
+	if (st == OK) {
+		f->bytes_per_s = kernel_probe_read_best(p);
+		kernel_probe_destroy(p);
+	}
 	kernel_destroy(kn);
-	return f->bytes_per_s > 0 ? OK : err->code;
+	return st;
 }
 
 static void read_tokenizer(struct facts *f, const char *dir)

@@ -5,10 +5,10 @@
 
 #include "base/log.h"
 
-#define ROWS(isa_choices, isa_more)                                                                \
-	{ .name = "isa", .type = OPT_CHOICE, .choices = isa_choices,                               \
-		.offset = offsetof(struct machine_values, isa),                                    \
-		.help = "Instruction set tier (default auto: the best this machine has)." isa_more }, \
+#define ISA_HELP "Instruction set tier (default auto: the best this machine has)."
+
+#define ROWS(...)                                                                                  \
+	{ .name = "isa", .offset = offsetof(struct machine_values, isa), __VA_ARGS__ },            \
 	{ .name = "threads", .type = OPT_INT, .value = "N", .min = 0, .max = 4096,                 \
 		.offset = offsetof(struct machine_values, threads),                                \
 		.help = "Compute threads (default 0: one per core)." },                            \
@@ -34,10 +34,20 @@
 		.offset = offsetof(struct machine_values, log_level),                              \
 		.help = "What to report on stderr (default warn)." },
 
-const struct opt machine_opts[] = { ROWS("auto|ref|avx2|avx512|amx", ""){ 0 } };
+#define TIERS "ref|avx2|avx512|amx"
+
+const struct opt machine_opts[] = {
+	ROWS(.type = OPT_CHOICE, .choices = "auto|" TIERS, .help = ISA_HELP){ 0 }
+};
 
 const struct opt machine_opts_all[] = {
-	ROWS("auto|all|ref|avx2|avx512|amx", " all: every tier it has."){ 0 }
+	ROWS(.type = OPT_CHOICE, .choices = "auto|all|" TIERS, .help = ISA_HELP " all: every tier it has."){ 0 }
+};
+
+const struct opt machine_opts_isas[] = {
+	ROWS(.type = OPT_STRING, .value = "TIER,...",
+		.help = "Instruction set tiers, of ref, avx2, avx512 and amx (default auto: the best this machine "
+			"has). all: every tier it has."){ 0 }
 };
 
 struct machine_values machine_defaults(void)
@@ -66,6 +76,44 @@ enum status machine_isa(enum cpu_isa *out, const char *name, struct error *err)
 				cpu_isa_name(cpu_isa_best()));
 	}
 	*out = isa;
+	return OK;
+}
+
+/* The tier named by the n letters at `name`. */
+static enum status isa_of_list(enum cpu_isa *out, const char *name, size_t n, struct error *err)
+{
+	for (int i = 0; i < CPU_ISA_COUNT; i++) {
+		const char *known = cpu_isa_name((enum cpu_isa)i);
+
+		if (strlen(known) == n && strncmp(known, name, n) == 0)
+			return machine_isa(out, known, err);
+	}
+	return error_set(err, E_INVAL, "--isa: found '%.*s', expected auto, all, or some of ref, avx2, avx512, amx",
+		(int)(n < 40 ? n : 40), name);
+}
+
+enum status machine_isas(struct machine_isas *out, const char *list, struct error *err)
+{
+	struct machine_isas l = { .isa = { cpu_isa_best() }, .n = 1 };
+
+	if (strcmp(list, "auto") != 0) {
+		l.n = 0;
+		for (int i = 0; strcmp(list, "all") == 0 && i < CPU_ISA_COUNT; i++) {
+			if (cpu_isa_supported((enum cpu_isa)i))
+				l.isa[l.n++] = (enum cpu_isa)i;
+		}
+	}
+	for (const char *at = list; l.n == 0 || *at == ',';) {
+		size_t n;
+
+		at += *at == ',';
+		n = strcspn(at, ",");
+		if (l.n == CPU_ISA_COUNT)
+			return error_set(err, E_INVAL, "--isa: found more than %d tiers", CPU_ISA_COUNT);
+		TRY(isa_of_list(&l.isa[l.n++], at, n, err));
+		at += n;
+	}
+	*out = l;
 	return OK;
 }
 

@@ -32,8 +32,19 @@ extern const struct opt machine_opts[];
 /* The same, where --isa also takes "all". */
 extern const struct opt machine_opts_all[];
 
+/* The same, where --isa takes a list of tiers, for machine_isas(). */
+extern const struct opt machine_opts_isas[];
+
 /* CPU_ISA_COUNT for "auto". E_UNSUPPORTED when this machine lacks the tier. */
 enum status machine_isa(enum cpu_isa *out, const char *name, struct error *err);
+
+/* Tiers in the order asked for. */
+struct machine_isas {
+	enum cpu_isa isa[CPU_ISA_COUNT];
+	int n;
+};
+/* "auto", "all" or names with commas between. */
+enum status machine_isas(struct machine_isas *out, const char *list, struct error *err);
 
 /* Sets the log level too. */
 enum status machine_runtime_options(struct runtime_options *out, const struct machine_values *v,

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "kernel/cpu/device.h"
 
@@ -30,19 +31,56 @@ static const struct cpu_tier {
 		&rope_ukernels_avx512, &peak_ukernels_amx},
 };
 
-enum status kernel_create(
-	struct kernel **out, const struct kernel_config *config, struct error *err)
-{
-	const struct cpu_tier *tier = &tiers[config->isa];
-	struct kernel *kn;
-	void *mem;
-	enum status st;
+static const char *const op_names[KERNEL_OP_COUNT] = {
+#define KERNEL_OP(NAME, name) [KERNEL_OP_##NAME] = name,
+	KERNEL_OPS(KERNEL_OP)
+#undef KERNEL_OP
+};
 
-	if (!cpu_isa_supported(config->isa))
+const char *kernel_op_name(enum kernel_op op)
+{
+	return op_names[op];
+}
+
+void kernel_observe(struct kernel *kn, kernel_observe_fn *fn, void *arg)
+{
+	kn->observe = fn;
+	kn->observe_arg = arg;
+}
+
+struct op_scope op_scope_begin(struct kernel *kn, enum kernel_op op, const void *args, uint32_t n)
+{
+	struct op_scope s = {.event = {.op = op, .args = args, .n = n}};
+
+	if (!kn->observe)
+		return s;
+	s.kn = kn;
+	for (int i = 0; i < kn->threads; i++)
+		kn->busy[i].ns = 0;
+	s.begin_ns = clock_ns();
+	return s;
+}
+
+void op_scope_end(struct op_scope *s)
+{
+	struct kernel *kn = s->kn;
+
+	if (!kn)
+		return;
+	s->event.ns = clock_ns() - s->begin_ns;
+	for (int i = 0; i < kn->threads; i++)
+		s->event.busy_ns += kn->busy[i].ns;
+	kn->observe(kn->observe_arg, &s->event);
+}
+
+enum status kernel_set_isa(struct kernel *kn, enum cpu_isa isa, struct error *err)
+{
+	const struct cpu_tier *tier = &tiers[isa];
+
+	if (!cpu_isa_supported(isa))
 		return error_set(err, E_UNSUPPORTED, "this CPU does not have the ISA tier %s",
-			cpu_isa_name(config->isa));
-	kn = mem_alloc(sizeof(*kn));
-	kn->isa = config->isa;
+			cpu_isa_name(isa));
+	kn->isa = isa;
 	kn->gemm = tier->gemm;
 	kn->row = tier->row;
 	kn->mla = tier->mla;
@@ -50,11 +88,24 @@ enum status kernel_create(
 		kn->mla = &mla_ukernels_avx512_f32;
 	kn->rope = tier->rope;
 	kn->peak = tier->peak;
+	return OK;
+}
+
+enum status kernel_create(
+	struct kernel **out, const struct kernel_config *config, struct error *err)
+{
+	struct kernel *kn = mem_alloc(sizeof(*kn));
+	void *mem;
+	enum status st;
+
+	TRY_GOTO(out_free, kernel_set_isa(kn, config->isa, err));
+	kn->read = tiers[cpu_isa_best()].peak->read;
 	TRY_GOTO(out_free, pool_create(&kn->pool, config->threads, config->pin, err));
 	kn->threads = pool_threads(kn->pool);
 	TRY_GOTO(out_pool, mem_map(&mem, sizeof(*kn->gemm_scratch) * (size_t)kn->threads,
 				   "scratch of products", err));
 	kn->gemm_scratch = mem;
+	kn->busy = mem_alloc(sizeof(*kn->busy) * (size_t)kn->threads);
 	*out = kn;
 	return OK;
 
@@ -72,6 +123,7 @@ void kernel_destroy(struct kernel *kn)
 	if (kn->scratch.map)
 		mem_unmap(kn->scratch.map, kn->scratch.map_bytes);
 	mem_unmap(kn->gemm_scratch, sizeof(*kn->gemm_scratch) * (size_t)kn->threads);
+	free(kn->busy);
 	pool_destroy(kn->pool);
 	free(kn);
 }
@@ -89,12 +141,14 @@ int kernel_threads(const struct kernel *kn)
 struct parallel_job {
 	pool_fn *fn;
 	void *arg;
+	struct thread_busy *busy; /* [threads]; NULL: nobody asks */
 };
 
 /* Denormals count as zero while a thread computes: in a softmax they would cost a factor of ten. */
 static void parallel_thread(void *arg, int thread, int n_threads)
 {
 	const struct parallel_job *job = arg;
+	uint64_t begin = job->busy ? clock_ns() : 0;
 #ifdef __SSE2__
 	unsigned saved = _mm_getcsr();
 
@@ -104,12 +158,14 @@ static void parallel_thread(void *arg, int thread, int n_threads)
 #else
 	job->fn(job->arg, thread, n_threads);
 #endif
+	if (job->busy)
+		job->busy[thread].ns += clock_ns() - begin;
 }
 
 void kernel_parallel(
 	struct kernel *kn, void (*fn)(void *arg, int thread, int n_threads), void *arg)
 {
-	struct parallel_job job = {fn, arg};
+	struct parallel_job job = {fn, arg, kn->observe ? kn->busy : NULL};
 
 	pool_run(kn->pool, parallel_thread, &job);
 }

@@ -39,6 +39,8 @@ enum status kernel_create(struct kernel **out, const struct kernel_config *confi
 	struct error *err);
 void kernel_destroy(struct kernel *kn);
 enum cpu_isa kernel_isa(const struct kernel *kn);
+/* Computes in another tier from now on: weights, caches and scratch are the same for all of them. */
+enum status kernel_set_isa(struct kernel *kn, enum cpu_isa isa, struct error *err);
 int kernel_threads(const struct kernel *kn);
 
 /* Runs fn(arg, thread, n_threads) on every compute thread, for ops, loading and first touch. F32

@@ -9,7 +9,43 @@ from fathom import run as run_program
 SMALL = ("bench", "model", "--shape", "v2-lite", "--experts", "8", "--vocab", "512", "--repeat", "2")
 
 
-class Bench(Case):
+def median(values):
+    values = sorted(values)
+    n = len(values)
+    return (values[(n - 1) // 2] + values[n // 2]) / 2
+
+
+class Figures(Case):
+    """What every row of bench model and bench kernel has."""
+
+    def check_figures(self, row, repeat):
+        """Shares follow from work, seconds and limits, the row's from its repetitions'."""
+        reps = row["repetitions"]
+        self.assertEqual(len(reps), repeat)
+        reading = []
+        for rep in reps:
+            limit = rep["limit"]
+            read = row["bytes"] / limit["bytes_per_s"]
+            compute = (row["bf16_flops"] / limit["bf16_flops_per_s"] +
+                       row["int8_ops"] / limit["int8_ops_per_s"])
+            # Work differs a little between repetitions: a step's cache grows.
+            self.assertAlmostEqual(rep["fraction"] * rep["seconds"] / max(read, compute), 1, delta=0.1)
+            reading.append(read >= compute)
+        self.assertEqual(row["limited_by"], "bandwidth" if 2 * sum(reading) >= repeat else "arithmetic")
+        self.assertAlmostEqual(row["seconds"], median(r["seconds"] for r in reps), places=6)
+        self.assertAlmostEqual(row["fraction"], median(r["fraction"] for r in reps), places=6)
+        self.assertAlmostEqual(row["fraction_lowest"], min(r["fraction"] for r in reps), places=6)
+        self.assertAlmostEqual(row["flops"] / (row["bf16_flops"] + row["int8_ops"]), 1, places=6)
+        name = ("bytes_per_s" if row["limited_by"] == "bandwidth" else
+                "int8_ops_per_s" if row["int8_ops"] > row["bf16_flops"] else "bf16_flops_per_s")
+        for key in row["limit"]:
+            self.assertAlmostEqual(row["limit"][key] / median(r["limit"][key] for r in reps), 1, places=6)
+            self.assertAlmostEqual(row["highest"][key] / max(r["limit"][key] for r in reps), 1, places=6)
+        near = [r["fraction"] for r in reps if r["limit"][name] >= 0.9 * row["highest"][name]]
+        self.assertAlmostEqual(row["fraction_at_highest"], median(near), places=6)
+
+
+class Bench(Figures):
     def json(self, *args):
         return json.loads(self.ok(*SMALL, "--json", *args))
 
@@ -22,17 +58,62 @@ class Bench(Case):
         self.assertEqual([r["prompt_tokens"] for r in prefill], [8, 16])
         self.assertEqual([(r["context_tokens"], r["seqs"]) for r in decode],
                          [(0, 1), (0, 3), (100, 1), (100, 3)])
+        for r in v["rows"]:
+            self.check_figures(r, 2)
+            self.assertEqual(r["int8_ops"], 0)
+            self.assertNotIn("profile", r)
+            for key, value in r["highest"].items():
+                self.assertLessEqual(value, 1.000001 * v["highest"][key])
         for r in prefill:
             self.assertAlmostEqual(r["tokens_per_s"], r["prompt_tokens"] / r["seconds"], delta=1)
-            self.assertAlmostEqual(r["fraction"], r["flops_per_s"] / r["limit_flops_per_s"], places=6)
         for r in decode:
             self.assertAlmostEqual(r["tokens_per_s"], r["seqs"] / r["seconds"], delta=1)
-            self.assertAlmostEqual(r["fraction"], r["bytes_per_s"] / r["limit_bytes_per_s"], places=6)
             self.assertGreaterEqual(r["experts_per_layer"], 6)
             self.assertLessEqual(r["experts_per_layer"], 8)
         self.assertEqual(decode[0]["experts_per_layer"], 6)  # what one token uses
-        # Cache rows: 100 more tokens in 2 layers of BF16 [512 + 64].
+        # Cache rows: 100 more tokens in 2 layers of BF16 [512 + 64]; 16 heads attend to them.
         self.assertAlmostEqual(decode[2]["bytes"] - decode[0]["bytes"], 100 * 2 * 2 * 576, delta=1)
+        self.assertAlmostEqual(decode[2]["flops"] - decode[0]["flops"], 100 * 2 * 16 * 2 * (512 + 576), delta=1)
+        self.assertGreater(prefill[1]["flops"], 1.9 * prefill[0]["flops"])
+
+    def test_chunks_read_weights_again(self):
+        whole = self.json("--prompt", "64")["rows"][0]
+        parts = self.json("--prompt", "64", "--max-num-batched-tokens", "16")["rows"][0]
+        self.assertEqual(whole["flops"], parts["flops"])
+        self.assertGreater(parts["bytes"], 3 * whole["bytes"])
+        self.assertLess(parts["bytes"], 4 * whole["bytes"])  # the head is read once
+
+    def test_profile(self):
+        for row in self.json("--prompt", "8", "--profile", "--format", "w8a8")["rows"]:
+            ops = {op["op"]: op for op in row["profile"]["ops"]}
+            names = ["q_a, kv_a", "o_proj", "dense gate_up", "dense down", "router", "experts gate_up",
+                     "experts down", "head", "embed", "rmsnorm", "kv_write", "q_rope", "route", "moe_combine"]
+            names += ["mla_prompt"] if row["phase"] == "prefill" else ["absorbed keys", "absorbed values", "mla_decode"]
+            for name in names:
+                self.assertIn(name, ops)
+            self.assertNotIn("gemm", ops)  # every product has a name
+            self.assertEqual((ops["o_proj"]["calls"], ops["head"]["calls"]), (2, 1))
+            total = sum(op["seconds"] for op in ops.values()) + row["profile"]["between_ops_seconds"]
+            self.assertAlmostEqual(total / row["profile"]["seconds"], 1, places=6)
+            self.assertAlmostEqual(row["profile"]["seconds"],
+                                   sum(r["seconds"] for r in row["repetitions"]) / 2, places=6)
+            self.assertGreaterEqual(row["profile"]["between_ops_seconds"], 0)
+            for op in ops.values():
+                self.assertTrue(0 <= op["waiting"] <= 1)
+            # Products of weights, by kind: 2 layers of o_proj [16 * 128 -> 2048], as integers.
+            rows = 8 if row["phase"] == "prefill" else 1
+            self.assertEqual(ops["o_proj"]["int8_ops"], 2 * 2 * rows * 2048 * 2048)
+            self.assertEqual(ops["head"]["bf16_flops"], 2 * 512 * 2048)
+            read = sum(op.get("bytes", 0) for op in ops.values())
+            self.assertAlmostEqual(read / row["bytes"], 1, delta=0.01)
+
+    def test_tiers(self):
+        rows = self.json("--prompt", "4", "--isa", "all")["rows"]
+        tiers = [r["isa"] for r in rows[::2]]
+        self.assertEqual(tiers, [r["isa"] for r in rows[1::2]])
+        self.assertEqual(tiers[0], "ref")
+        self.assertEqual(len(set(tiers)), len(tiers))
+        self.assertEqual([r["isa"] for r in self.json("--prompt", "4", "--isa", "ref,ref")["rows"]], ["ref"] * 4)
 
     def test_fp8_reads_less(self):
         bf16 = self.json("--prompt", "4")["rows"][-1]["bytes"]
@@ -48,14 +129,21 @@ class Bench(Case):
         self.assertLess(w4a8, 0.9 * w8a8)  # so do shared experts and attention as W8A8
 
     def test_table(self):
-        text = self.ok(*SMALL, "--prompt", "4", "--isa", "ref", "--threads", "1")
-        self.assertIn("1 threads, ref", text)
-        self.assertRegex(text, r"\nprefill +4 +1 ")
-        self.assertRegex(text, r"\ndecode +0 +1 ")
+        text = self.ok(*SMALL, "--prompt", "4", "--isa", "ref", "--threads", "1", "--profile")
+        self.assertIn("1 threads", text)
+        self.assertRegex(text, r"\nprefill +ref +4 +1 ")
+        self.assertRegex(text, r"\ndecode +ref +0 +1 ")
+        self.assertRegex(text, r"\nhighest seen: [0-9.]+ GB/s, ")
+        self.assertRegex(text, r"\nprefill, ref, 4 tokens, 1 sequences: one prompt\n +op +calls ")
+        self.assertRegex(text, r"\n +experts gate_up +1.0 ")
 
     def test_errors(self):
         for text in ("", "1,", "1,,2"):
             self.fails(*SMALL, "--seqs=" + text, code=2, says="expected numbers between commas")
+        self.fails(*SMALL, "--isa", "ref,sse", says=["--isa: found 'sse'", "avx512"])
+        self.fails(*SMALL, "--isa", "", says="--isa: found ''")
+        self.fails(*SMALL, "--isa", "ref,", says="--isa: found ''")
+        self.fails(*SMALL, "--isa", "ref,ref,ref,ref,ref", says="more than 4")
         self.fails(*SMALL, "--shape", "gpt", code=2, says=["--shape: found 'gpt'", "v3.1"])
         self.fails(*SMALL, "--prompt", "0", code=2, says="--prompt: found '0'")
         self.fails(*SMALL, "--experts", "3", says="--experts 3")

@@ -185,17 +185,16 @@ static enum status bench_tier(
 	struct kernel_config config = {.isa = isa, .pin = true};
 	struct bench b = {.mem = mem, .out = out};
 	struct kernel_limits limits = mla_case_limits(&v31, MAX_ROWS);
+	struct kernel_probe *probe;
 	enum status st = OK;
 
 	TRY(kernel_create(&b.kn, &config, err));
 	TRY_GOTO(out, kernel_reserve(b.kn, &limits, err));
 	b.flops = kernel_probe_bf16_flops(b.kn);
 	b.int8_ops = kernel_probe_int8_ops(b.kn);
-	b.bytes_per_s = kernel_probe_read_bytes_per_s(b.kn, err);
-	if (b.bytes_per_s == 0) {
-		st = err->code;
-		goto out;
-	}
+	TRY_GOTO(out, kernel_probe_create(&probe, b.kn, 0, err));
+	b.bytes_per_s = kernel_probe_read_best(probe);
+	kernel_probe_destroy(probe);
 	printf("%-7s %d threads, limits: %.1f GB/s, %.1f GFLOP/s, of integers %.1f\n", cpu_isa_name(isa),
 		kernel_threads(b.kn), b.bytes_per_s * 1e-9, b.flops * 1e-9, b.int8_ops * 1e-9);
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {

@@ -18,6 +18,7 @@
 #include "kernel/cpu/rope.h"
 #include "kernel/cpu/row.h"
 #include "kernel/kernel.h"
+#include "kernel/observe.h"
 
 /* Work areas of the attention ops, sized by kernel_reserve(). */
 struct kernel_scratch {
@@ -29,6 +30,11 @@ struct kernel_scratch {
 	size_t map_bytes;
 };
 
+/* Time that a thread spent in the functions of an op, while somebody observes. */
+struct thread_busy {
+	_Alignas(64) uint64_t ns;
+};
+
 struct kernel {
 	enum cpu_isa isa;
 	int threads;
@@ -38,10 +44,28 @@ struct kernel {
 	const struct mla_ukernels *mla;
 	const struct rope_ukernels *rope;
 	const struct peak_ukernels *peak;
+	peak_read_fn *read; /* the best tier's: bandwidth is the machine's */
 	struct gemm_scratch *gemm_scratch; /* owned, [threads] */
 	struct kernel_limits limits;
 	struct kernel_scratch scratch;
+	kernel_observe_fn *observe; /* or NULL */
+	void *observe_arg;
+	struct thread_busy *busy; /* owned, [threads] */
 };
+
+/* An op that runs, for the observer. */
+struct op_scope {
+	struct kernel *kn; /* NULL: nobody observes */
+	uint64_t begin_ns;
+	struct kernel_event event;
+};
+struct op_scope op_scope_begin(struct kernel *kn, enum kernel_op op, const void *args, uint32_t n);
+void op_scope_end(struct op_scope *s);
+
+/* First line of an op: what it takes until it returns, by whichever way, goes to the observer. */
+#define OP_SCOPE(kn, op, args, n)                                                                  \
+	struct op_scope op_scope_ __attribute__((cleanup(op_scope_end))) =                         \
+		op_scope_begin(kn, op, args, n)
 
 /* The part [*begin, *end) of n units that `thread` of n_threads does: contiguous, sizes differ by
  * at most one. */

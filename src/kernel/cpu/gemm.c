@@ -247,6 +247,7 @@ static void gemm_check(const struct gemm_job *j)
 
 void kernel_gemm(struct kernel *kn, const struct gemm_job *jobs, uint32_t n_jobs)
 {
+	OP_SCOPE(kn, KERNEL_OP_GEMM, jobs, n_jobs);
 	struct gemm_run run = {.kn = kn, .jobs = jobs, .n_jobs = n_jobs, .unit_panels = GEMM_PANELS};
 
 	for (uint32_t i = 0; i < n_jobs; i++) {

@@ -46,6 +46,7 @@ static void kv_write_thread(void *arg, int thread, int n_threads)
 
 void kernel_kv_write(struct kernel *kn, const struct kv_write_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_KV_WRITE, args, 1);
 	struct kv_write_job job = {args, kn->rope, 0};
 
 	BUG_ON(args->rope.rope != args->cache.rope || args->rope.rope > ROPE_MAX);

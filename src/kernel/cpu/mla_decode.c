@@ -387,6 +387,7 @@ static uint32_t decode_plan(struct decode_job *job, const struct kernel *kn, uin
 
 void kernel_mla_decode(struct kernel *kn, const struct mla_decode_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_MLA_DECODE, args, 1);
 	struct decode_job job = {
 		.args = args,
 		.kn = kn,

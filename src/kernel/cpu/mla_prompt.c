@@ -327,6 +327,7 @@ static void prompt_thread(void *arg, int thread, int n_threads)
 
 void kernel_mla_prompt(struct kernel *kn, const struct mla_prompt_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_MLA_PROMPT, args, 1);
 	const struct kernel_limits *l = &kn->limits;
 	struct prompt_job job = {.args = args, .kn = kn, .parts = 1};
 	uint32_t tasks = args->n_seqs * args->heads;

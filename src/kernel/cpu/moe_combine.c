@@ -93,6 +93,7 @@ static void combine_thread(void *arg, int thread, int n_threads)
 
 void kernel_moe_combine(struct kernel *kn, const struct moe_combine_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_MOE_COMBINE, args, 1);
 	struct combine_job job = {kn, args};
 
 	BUG_ON(args->top_k == 0 || args->top_k > COMBINE_MAX_K);

@@ -50,6 +50,7 @@ static void q_rope_thread(void *arg, int thread, int n_threads)
 
 void kernel_q_rope(struct kernel *kn, const struct q_rope_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_Q_ROPE, args, 1);
 	struct q_rope_job job = {args, kn->rope};
 
 	BUG_ON(args->rope.rope > ROPE_MAX || args->rope.rope % 2);

@@ -151,6 +151,7 @@ static void route_thread(void *arg, int thread, int n_threads)
 
 void kernel_route(struct kernel *kn, const struct route_args *a)
 {
+	OP_SCOPE(kn, KERNEL_OP_ROUTE, a, 1);
 	struct route_job job = {kn, a};
 	uint32_t reachable = a->experts;
 

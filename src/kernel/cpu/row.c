@@ -32,6 +32,7 @@ static void embed_thread(void *arg, int thread, int n_threads)
 void kernel_embed(struct kernel *kn, float *out, const uint16_t *table, const int32_t *ids,
 	uint32_t n, uint32_t hidden)
 {
+	OP_SCOPE(kn, KERNEL_OP_EMBED, NULL, n);
 	struct embed_job job = {kn, out, table, ids, n, hidden};
 
 	for (uint32_t i = 0; i < n; i++)
@@ -148,6 +149,7 @@ static void rmsnorm_thread(void *arg, int thread, int n_threads)
 
 void kernel_rmsnorm(struct kernel *kn, const struct rmsnorm_args *args)
 {
+	OP_SCOPE(kn, KERNEL_OP_RMSNORM, args, 1);
 	struct rmsnorm_job job = {kn, args};
 
 	BUG_ON(args->n == 0 || args->x_stride < args->n);
@@ -175,6 +177,7 @@ static void add_thread(void *arg, int thread, int n_threads)
 
 void kernel_add(struct kernel *kn, float *x, const float *add, size_t n)
 {
+	OP_SCOPE(kn, KERNEL_OP_ADD, NULL, 0);
 	struct add_job job = {kn, x, add, n};
 
 	kernel_parallel(kn, add_thread, &job);
@@ -213,6 +216,7 @@ static void act_thread(void *arg, int thread, int n_threads)
 
 void kernel_act_from_f32(struct kernel *kn, struct act *out, const float *x, size_t x_stride)
 {
+	OP_SCOPE(kn, KERNEL_OP_ACT_FROM_F32, out, 1);
 	struct act_job job = {kn, out, x, x_stride};
 
 	BUG_ON(x_stride < out->k);

@@ -51,4 +51,4 @@ static uint64_t read_words(const uint64_t *p, size_t n)
 	return x[0] ^ x[1] ^ x[2] ^ x[3] ^ x[4] ^ x[5] ^ x[6] ^ x[7];
 }
 
-const struct peak_ukernels peak_ukernels_ref = {multiply_add, multiply_add_i8, read_words};
+const struct peak_ukernels peak_ukernels_ref = {{multiply_add}, multiply_add_i8, read_words};

@@ -72,4 +72,4 @@ static double multiply_add_i8(uint32_t rounds)
 	return sum;
 }
 
-const struct peak_ukernels peak_ukernels_amx = {multiply_add, multiply_add_i8, peak_read_avx512};
+const struct peak_ukernels peak_ukernels_amx = {{multiply_add}, multiply_add_i8, peak_read_avx512};
