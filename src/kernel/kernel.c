@@ -85,7 +85,7 @@ enum status kernel_set_isa(struct kernel *kn, enum cpu_isa isa, struct error *er
 	kn->row = tier->row;
 	kn->mla = tier->mla;
 	if (kn->mla == &mla_ukernels_avx512 && !cpu_has_fast_bf16_dot())
-		kn->mla = &mla_ukernels_avx512_f32;
+		kn->mla = &mla_ukernels_avx512_wide;
 	kn->rope = tier->rope;
 	kn->peak = tier->peak;
 	return OK;
