@@ -86,7 +86,7 @@ enum status kernel_set_isa(struct kernel *kn, enum cpu_isa isa, struct error *er
 	kn->mla = tier->mla;
 	if (isa == CPU_ISA_AVX512 && !cpu_has_fast_bf16_dot()) {
 		kn->gemm = &gemm_ukernels_avx512_wide;
-		kn->mla = &mla_ukernels_avx512_f32;
+		kn->mla = &mla_ukernels_avx512_wide;
 	}
 	kn->rope = tier->rope;
 	kn->peak = tier->peak;

@@ -296,7 +296,7 @@ static void test_avx512_bodies(void **state)
 			kn->mla = &mla_ukernels_avx512;
 			assert_true(mla_case_run(&c, kn));
 			memcpy(want, c.out, bytes);
-			kn->mla = &mla_ukernels_avx512_f32;
+			kn->mla = &mla_ukernels_avx512_wide;
 			assert_true(mla_case_run(&c, kn));
 			assert_memory_equal(c.out, want, bytes);
 			free(want);

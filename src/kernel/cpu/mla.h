@@ -115,7 +115,7 @@ struct mla_ukernels {
 extern const struct mla_ukernels mla_ukernels_ref;
 extern const struct mla_ukernels mla_ukernels_avx2;
 extern const struct mla_ukernels mla_ukernels_avx512;	 /* BF16 dot products */
-extern const struct mla_ukernels mla_ukernels_avx512_f32; /* the same bits */
+extern const struct mla_ukernels mla_ukernels_avx512_wide; /* the same bits */
 extern const struct mla_ukernels mla_ukernels_amx;
 
 /* Values of a cached row, padding included: a multiple of 32. */

@@ -1,7 +1,7 @@
 /*
  * Attention core, AVX-512 tier, on F32 multiply-adds. See cpu/mla.h.
  *
- * For CPUs that do two multiply-adds a cycle but a VDPBF16PS only every other one. Bit for bit the
+ * For CPUs that do two multiply-adds a cycle but a VDPBF16PS only every other one (base/cpu.h). Bit for bit the
  * results of mla_avx512.c: VDPBF16PS(c, a, b) is fma(a0, b0, fma(a1, b1, c)) as long as denormals
  * count as zero, so every sum here takes the odd element of a pair first.
  *
@@ -157,7 +157,7 @@ INLINE void store_pairs(float *out, __m512i pairs)
 	_mm512_store_si512(out + 16, _mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
 }
 
-static void f32_widen_panels(float *out, const struct mla_panels *w)
+static void wide_panels(float *out, const struct mla_panels *w)
 {
 	for (uint32_t panel = 0; panel < w->n / WEIGHT_PANEL_ROWS; panel++) {
 		const uint16_t *from = (const uint16_t *)(w->panels + panel * w->panel_bytes);
@@ -173,7 +173,7 @@ static void f32_widen_panels(float *out, const struct mla_panels *w)
 	}
 }
 
-static void f32_pack_q(void *out, const uint16_t *a, size_t a_stride, uint32_t na, const uint16_t *b,
+static void wide_pack_q(void *out, const uint16_t *a, size_t a_stride, uint32_t na, const uint16_t *b,
 	size_t b_stride, uint32_t nb, uint32_t d, uint32_t lanes)
 {
 	float *q = out;
@@ -186,7 +186,7 @@ static void f32_pack_q(void *out, const uint16_t *a, size_t a_stride, uint32_t n
 	}
 }
 
-static void f32_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
+static void wide_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
 	uint32_t keys, uint32_t d, float *wide, const uint16_t *ahead)
 {
 	struct rows x = {wide ? wide : (float *)k, k_stride, keys, wide ? k : NULL, ahead};
@@ -260,7 +260,7 @@ static void values_vecs(float *o, bool wide, const float *p, const float *corr, 
 	}
 }
 
-static void f32_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
+static void wide_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
 	uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	uint32_t even = (keys + 1) / 2 * 2, c = 0;
@@ -316,7 +316,7 @@ static void expand_cols(
 	expand_round(out, x->n, vecs);
 }
 
-static void f32_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+static void wide_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
 	const struct mla_panels *w, float *wide)
 {
 	struct rows k = {wide ? wide : (float *)x, x_stride, keys, wide ? x : NULL, NULL};
@@ -326,15 +326,15 @@ static void f32_expand(void *out, size_t out_stride, const void *x, size_t x_str
 			w->n - col < 16 * VECS ? 2 : VECS, &k, w, col);
 }
 
-const struct mla_ukernels mla_ukernels_avx512_f32 = {
-	.name = "avx512 f32",
-	.widen_panels = f32_widen_panels,
-	.pack_q = f32_pack_q,
-	.scores = f32_scores,
+const struct mla_ukernels mla_ukernels_avx512_wide = {
+	.name = "avx512 wide",
+	.widen_panels = wide_panels,
+	.pack_q = wide_pack_q,
+	.scores = wide_scores,
 	.softmax = mla_avx512_softmax_f32,
-	.values = f32_values,
+	.values = wide_values,
 	.merge = mla_avx512_merge,
 	.finish = mla_avx512_finish,
 	.unpack_f8 = mla_avx512_unpack_f8,
-	.expand = f32_expand,
+	.expand = wide_expand,
 };
