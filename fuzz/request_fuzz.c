@@ -11,7 +11,6 @@
 
 #include "base/buf.h"
 #include "server/answer.h"
-#include "server/fields.h"
 #include "server/structured.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -110,7 +109,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size && (data[0] & 1) ? &openai_chat_form : &openai_completion_form;
 	struct refusal no;
 	struct answer *a;
-	json_t *body;
 
 	if (!serving.o)
 		open_serving();
@@ -119,12 +117,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data++;
 		size--;
 	}
-	if (fields_parse(&body, (const char *)data, size, &no) != OK) {
-		check_refusal(&no);
-		return 0;
-	}
-	a = answer_create(&call, form, body);
-	if (a->form->parse(a, &no) == OK && a->form->prompts(a, serving.scratch, &no) == OK)
+	r.body = (const char *)data;
+	r.body_bytes = size;
+	a = answer_create(&call, form);
+	if (answer_make(a, serving.scratch, &no) == OK)
 		check_answer(a);
 	else
 		check_refusal(&no);

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CONSTRAINT_MAX_ROLLBACK 32u
+
 struct constraint;
 
 enum constraint_next {
@@ -26,7 +28,8 @@ struct constraint_ops {
 	enum constraint_next (*fill)(struct constraint *c, uint32_t *mask, uint32_t n_ids);
 	/* False, and nothing changes, when the id may not come. */
 	bool (*accept)(struct constraint *c, int32_t id);
-	/* Takes the last n accepted ids back; n is at most their number. */
+	/* Takes the last n accepted ids back: at most their number, and no id that is not among the last
+	 * CONSTRAINT_MAX_ROLLBACK. */
 	void (*rollback)(struct constraint *c, uint32_t n);
 	void (*destroy)(struct constraint *c);
 };

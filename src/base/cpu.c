@@ -64,11 +64,22 @@ bool cpu_isa_supported(enum cpu_isa isa)
 	}
 }
 
+bool cpu_has_fast_bf16_dot(void)
+{
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+}
+
 #else
 
 bool cpu_isa_supported(enum cpu_isa isa)
 {
 	return isa == CPU_ISA_REF;
+}
+
+bool cpu_has_fast_bf16_dot(void)
+{
+	return false;
 }
 
 #endif

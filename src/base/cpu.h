@@ -28,6 +28,14 @@ bool cpu_isa_supported(enum cpu_isa isa);
 /* The highest tier supported. */
 enum cpu_isa cpu_isa_best(void);
 
+/*
+ * Whether VDPBF16PS multiplies at least as many pairs a cycle as F32 multiply-adds do: so on AMD (Zen 4
+ * and later, 32 a cycle against 16), not on Intel (16 against 32: Cooper Lake to Emerald Rapids). With
+ * denormals as zero dot(c, a, b) is fma(a0, b0, fma(a1, b1, c)) bit for bit, so kernels may take either.
+ * False where the CPU has no such instruction. The answer does not change in the life of a process.
+ */
+bool cpu_has_fast_bf16_dot(void);
+
 /* topology_cores() of base/topology.h. */
 int cpu_cores_available(void);
 

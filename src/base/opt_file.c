@@ -1,8 +1,10 @@
 /*
  * Options from a YAML file (base/opt.h), over libyaml.
  *
- * Invariants: what the file holds beyond the table is an error, never ignored; aliases that make a small
- * file large are bounded, because nodes are counted where they are used.
+ * Invariants: what the file holds beyond the table is an error, never ignored; so are tags and merged maps, which a
+ * reader of plain values would take for something else. Nesting is bounded before libyaml composes the whole, whose
+ * time grows with size times depth; aliases that make a small file large are bounded, because nodes are counted
+ * where they are used.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -19,6 +21,7 @@
 #define MAX_FILE_BYTES ((size_t)1 << 20)
 #define MAX_JSON_NODES 10000
 #define MAX_JSON_DEPTH 32
+#define MAX_DEPTH (MAX_JSON_DEPTH + 2) /* the root, a value, what is in it */
 
 struct reader {
 	struct arena *texts;
@@ -355,6 +358,93 @@ static enum status yaml_wrong(const struct reader *r, const yaml_parser_t *p, st
 		p->problem ? p->problem : "out of memory");
 }
 
+/* --- what is refused before anything is composed -------------------------------------------------------- */
+
+struct walk {
+	struct {
+		bool map, at_key; /* at_key: the next node is one */
+	} levels[MAX_DEPTH];
+	int depth;
+};
+
+static const char *tag_of(const yaml_event_t *e)
+{
+	const yaml_char_t *tag = e->type == YAML_SCALAR_EVENT ? e->data.scalar.tag :
+		e->type == YAML_SEQUENCE_START_EVENT ? e->data.sequence_start.tag :
+		e->type == YAML_MAPPING_START_EVENT ? e->data.mapping_start.tag : NULL;
+
+	return (const char *)tag;
+}
+
+static bool is_merge(const yaml_event_t *e)
+{
+	return e->type == YAML_SCALAR_EVENT && e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+		strcmp((const char *)e->data.scalar.value, "<<") == 0;
+}
+
+/* A node in its place: a key or the value of one, an item, or the root. */
+static enum status check_node(struct walk *w, const yaml_event_t *e, struct error *err)
+{
+	bool key = false;
+
+	if (w->depth && w->levels[w->depth - 1].map) {
+		key = w->levels[w->depth - 1].at_key;
+		w->levels[w->depth - 1].at_key = !key;
+	}
+	if (key && is_merge(e))
+		return error_set(err, E_UNSUPPORTED, "found the key '<<', expected keys alone: maps are not merged");
+	if (tag_of(e))
+		return error_set(err, E_UNSUPPORTED, "found the tag '%.60s', expected values without tags", tag_of(e));
+	return OK;
+}
+
+static enum status check_event(struct walk *w, const yaml_event_t *e, struct error *err)
+{
+	bool map = e->type == YAML_MAPPING_START_EVENT;
+
+	switch (e->type) {
+	case YAML_SCALAR_EVENT:
+	case YAML_ALIAS_EVENT:
+		return check_node(w, e, err);
+	case YAML_SEQUENCE_START_EVENT:
+	case YAML_MAPPING_START_EVENT:
+		TRY(check_node(w, e, err));
+		if (w->depth == MAX_DEPTH)
+			return error_set(err, E_LIMIT, "more than %d levels", MAX_DEPTH);
+		w->levels[w->depth].map = w->levels[w->depth].at_key = map;
+		w->depth++;
+		return OK;
+	case YAML_SEQUENCE_END_EVENT:
+	case YAML_MAPPING_END_EVENT:
+		w->depth--;
+		return OK;
+	default:
+		return OK;
+	}
+}
+
+static enum status check_events(struct reader *r, yaml_parser_t *p, struct error *err)
+{
+	struct walk w = { .depth = 0 };
+	enum status st = OK;
+	bool end = false;
+
+	while (st == OK && !end) {
+		yaml_event_t e;
+
+		if (!yaml_parser_parse(p, &e))
+			return yaml_wrong(r, p, err);
+		st = check_event(&w, &e, err);
+		if (st != OK)
+			st = error_prefix(err, "%.100s:%zu", r->path, e.start_mark.line + 1);
+		end = e.type == YAML_STREAM_END_EVENT;
+		yaml_event_delete(&e);
+	}
+	return st;
+}
+
+/* --- the document --------------------------------------------------------------------------------------- */
+
 static enum status take_document(struct reader *r, yaml_parser_t *p, struct error *err)
 {
 	yaml_document_t more;
@@ -374,22 +464,30 @@ static enum status take_document(struct reader *r, yaml_parser_t *p, struct erro
 	return st;
 }
 
+static enum status with_parser(struct reader *r, const struct buf *text,
+	enum status (*take)(struct reader *r, yaml_parser_t *p, struct error *err), struct error *err)
+{
+	yaml_parser_t parser;
+	enum status st;
+
+	if (!yaml_parser_initialize(&parser))
+		return error_set(err, E_NOMEM, "%.120s: no memory to parse it", r->path);
+	yaml_parser_set_input_string(&parser, (const unsigned char *)(text->data ? text->data : ""), text->len);
+	st = take(r, &parser, err);
+	yaml_parser_delete(&parser);
+	return st;
+}
+
 enum status opt_file_apply(struct arena *texts, const struct opt_table *t, const char *path, void *values,
 	struct error *err)
 {
 	struct reader r = { .texts = texts, .table = t, .path = path, .values = values };
 	struct buf text = { 0 };
-	yaml_parser_t parser;
 	enum status st;
 
 	TRY_GOTO(out, read_file(&text, path, err));
-	if (!yaml_parser_initialize(&parser)) {
-		st = error_set(err, E_NOMEM, "%.120s: no memory to parse it", path);
-		goto out;
-	}
-	yaml_parser_set_input_string(&parser, (const unsigned char *)(text.data ? text.data : ""), text.len);
-	st = take_document(&r, &parser, err);
-	yaml_parser_delete(&parser);
+	TRY_GOTO(out, with_parser(&r, &text, check_events, err));
+	st = with_parser(&r, &text, take_document, err);
 out:
 	buf_deinit(&text);
 	return st;

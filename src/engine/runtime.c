@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "sched/sched.h"
 
 #define DEFAULT_CONTEXT 8192u
 #define FEW_THREADS 16
@@ -107,8 +108,10 @@ static struct runtime_budget budget_of_rest(const struct runtime *rt, const stru
 	return (struct runtime_budget){
 		.cache_bytes = kv_block_bytes(&pool) * pool.n_blocks,
 		.cache_tokens = (uint64_t)pool.n_blocks * pool.block_tokens,
+		/* Of sequences, as many may run as are kept for the next ones. */
 		.workspace_bytes = model_workspace_bytes(
-			c, &whole, &limits, o->mtp && c->num_nextn_predict_layers),
+			c, &whole, &limits, o->mtp && c->num_nextn_predict_layers) +
+			2 * o->max_seqs * sched_seq_bytes(rt->max_context_tokens, o->block_tokens),
 	};
 }
 

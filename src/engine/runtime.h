@@ -24,7 +24,7 @@ struct runtime_budget {
 	size_t buffer_bytes;  /* while loading */
 	size_t cache_bytes;
 	uint64_t cache_tokens;
-	size_t workspace_bytes;
+	size_t workspace_bytes; /* of a step, and what its sequences take beside the cache */
 	size_t limit_bytes;
 };
 

@@ -1,10 +1,9 @@
 /*
  * A connection of the server: from the accept through its requests, one after the other, to its
- * end.
+ * end. What it receives is receive.c's, what it answers respond.c's matter.
  *
- * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses, and a
- * timer asks the kernel whether the peer is still there. Memory is freed from the top of the loop
- * alone, so a connection may die under any call.
+ * While reading pauses, a timer asks the kernel whether the peer is still there. Memory is freed
+ * from the top of the loop alone, so a connection may die under any call.
  */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -21,8 +20,6 @@
 #define LINGER_MS 2000
 #define PAUSED_LOOK_MS 250
 #define MS 1000000ull
-
-static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /* --- time
  * -------------------------------------------------------------------------------------------- */
@@ -59,7 +56,7 @@ static uint64_t due(const struct http_conn *c)
 	}
 }
 
-static void set_timer(struct http_conn *c)
+void http_conn_set_timer(struct http_conn *c)
 {
 	uint64_t now = clock_ns(), at = due(c);
 
@@ -73,11 +70,11 @@ static void set_timer(struct http_conn *c)
 	http_event_set_ms(&c->timer, at > now ? (at - now) / MS + 1 : 0);
 }
 
-static void enter(struct http_conn *c, enum http_conn_state state)
+void http_conn_enter(struct http_conn *c, enum http_conn_state state)
 {
 	c->state = state;
 	c->since_ns = clock_ns();
-	set_timer(c);
+	http_conn_set_timer(c);
 }
 
 /* --- the end
@@ -143,7 +140,7 @@ static void end_our_side(struct http_conn *c)
 		return;
 	}
 	http_io_shutdown(&c->io);
-	enter(c, CONN_LINGER);
+	http_conn_enter(c, CONN_LINGER);
 }
 
 static void begin_close(struct http_conn *c)
@@ -153,7 +150,7 @@ static void begin_close(struct http_conn *c)
 	if (!c->peer_end)
 		http_io_read(&c->io, true);
 	if (c->io.out_bytes)
-		enter(c, CONN_CLOSING);
+		http_conn_enter(c, CONN_CLOSING);
 	else
 		end_our_side(c);
 }
@@ -169,7 +166,7 @@ void http_conn_retire(struct http_conn *c)
 		http_conn_kill(c, HTTP_CLOSE_SERVER);
 }
 
-static void refuse(struct http_conn *c, unsigned status, const char *why)
+void http_conn_refuse(struct http_conn *c, unsigned status, const char *why)
 {
 	struct http_server *s = c->server;
 	struct http_exchange *e = detach(c);
@@ -195,176 +192,6 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
 	begin_close(c);
 }
 
-/* --- reading
- * ----------------------------------------------------------------------------------------- */
-
-/* A length that was announced is a promise, so small bodies get what they need. */
-static size_t first_body_bytes(const struct http_message *m)
-{
-	return m->has_length && m->length < 4096 ? (size_t)m->length + 1 : 4096;
-}
-
-static bool keep_body(struct http_exchange *e, const char *data, size_t len)
-{
-	if (e->body_len + len + 1 > e->body_cap) {
-		size_t cap = e->body_cap ? e->body_cap : first_body_bytes(&e->message);
-		char *grown;
-
-		while (cap < e->body_len + len + 1)
-			cap *= 2;
-		grown = realloc(e->body, cap);
-		if (!grown)
-			return false;
-		e->body = grown;
-		e->body_cap = cap;
-	}
-	memcpy(e->body + e->body_len, data, len);
-	e->body_len += len;
-	e->body[e->body_len] = '\0';
-	return true;
-}
-
-static void on_head(struct http_conn *c)
-{
-	const struct http_limits *l = &c->server->config.limits;
-	const struct http_message *m = &c->exchange->message;
-	bool body = m->chunked || m->length;
-
-	if (m->length > l->body_bytes) {
-		refuse(c, 413, "the body is too long");
-		return;
-	}
-	c->body_ns = clock_ns();
-	enter(c, CONN_BODY);
-	if (m->expect_continue && body && c->in_done == c->in.len)
-		http_io_write(&c->io, continue_line, sizeof(continue_line) - 1);
-}
-
-static void on_body(struct http_conn *c)
-{
-	struct http_server *s = c->server;
-	struct http_exchange *e = c->exchange;
-	size_t n = e->message.piece_bytes;
-
-	c->since_ns = clock_ns();
-	if (n > s->config.limits.body_bytes - e->body_len) {
-		refuse(c, 413, "the body is too long");
-	} else if (s->stats.body_bytes + n > s->config.limits.all_body_bytes ||
-		   !keep_body(e, e->message.piece, n)) {
-		refuse(c, 503, "too many request bodies at once");
-	} else {
-		s->stats.body_bytes += n;
-	}
-}
-
-static void dispatch(struct http_conn *c)
-{
-	struct http_exchange *e = c->exchange;
-	const struct http_message *m = &e->message;
-
-	e->public.method = m->method;
-	e->public.target = m->target;
-	e->public.path = m->path;
-	e->public.query = m->query;
-	e->public.headers = m->headers;
-	e->public.n_headers = m->n_headers;
-	e->public.body = e->body ? e->body : "";
-	e->public.body_bytes = e->body_len;
-	e->public.peer = e->peer;
-	e->public.tls = c->io.tls != NULL;
-	e->public.http10 = m->http10;
-	e->public.listener = c->tag;
-	e->head_method = strcmp(m->method, "HEAD") == 0;
-	e->dispatched = true;
-	c->last |= m->close;
-	c->server->stats.requests++;
-	enter(c, CONN_BUSY);
-	c->server->config.handler(&e->public, c->server->config.arg);
-}
-
-static struct http_exchange *new_exchange(struct http_conn *c)
-{
-	struct http_exchange *e = mem_alloc(sizeof(*e));
-
-	e->conn = c;
-	memcpy(e->peer, c->peer, sizeof(e->peer));
-	http_message_init(&e->message, HTTP_REQUEST, &c->server->config.limits.head);
-	e->message.max_body_bytes = c->server->config.limits.body_bytes;
-	return e;
-}
-
-/* One step of the parser; false when it needs more bytes. */
-static bool parse_step(struct http_conn *c)
-{
-	size_t used;
-	enum http_parse r;
-
-	if (!c->exchange) {
-		c->exchange = new_exchange(c);
-		c->fresh = false;
-		enter(c, CONN_HEAD);
-	}
-	r = http_message_step(
-		&c->exchange->message, c->in.data + c->in_done, c->in.len - c->in_done, &used);
-	c->in_done += used;
-	switch (r) {
-	case HTTP_PARSE_MORE:
-		return false;
-	case HTTP_PARSE_HEAD:
-		on_head(c);
-		break;
-	case HTTP_PARSE_BODY:
-		on_body(c);
-		break;
-	case HTTP_PARSE_DONE:
-		dispatch(c);
-		break;
-	case HTTP_PARSE_ERROR:
-		refuse(c, c->exchange->message.error, c->exchange->message.why);
-		break;
-	}
-	return true;
-}
-
-static bool may_parse(const struct http_conn *c)
-{
-	/* Who sends requests and reads no answers waits. */
-	if (c->state == CONN_IDLE)
-		return c->in_done < c->in.len &&
-		       c->io.out_bytes <= c->server->config.limits.out_bytes;
-	return c->state == CONN_HEAD || c->state == CONN_BODY;
-}
-
-static void drop_parsed(struct http_conn *c)
-{
-	if (c->in_done == c->in.len) {
-		/* Idle connections hold no buffer. */
-		buf_deinit(&c->in);
-		c->in_done = 0;
-	} else if (c->in_done > c->in.len / 2) {
-		/* Not for every request of a long pipeline. */
-		memmove(c->in.data, c->in.data + c->in_done, c->in.len - c->in_done);
-		c->in.len -= c->in_done;
-		c->in_done = 0;
-	}
-}
-
-static void process(struct http_conn *c)
-{
-	if (c->processing || c->state == CONN_DEAD)
-		return;
-	c->processing = true;
-	while (may_parse(c) && parse_step(c))
-		;
-	c->processing = false;
-	if (c->state == CONN_DEAD)
-		return;
-	drop_parsed(c);
-	if (!c->peer_end)
-		http_io_read(&c->io, c->in.len - c->in_done < HTTP_AHEAD_BYTES);
-	set_timer(c);
-}
-
 /* --- events
  * ------------------------------------------------------------------------------------------ */
 
@@ -387,7 +214,7 @@ static void on_data(void *arg, const char *data, size_t len)
 	if (c->state == CONN_CLOSING || c->state == CONN_LINGER)
 		return;
 	buf_append(&c->in, data, len);
-	process(c);
+	http_conn_receive(c);
 }
 
 static void on_wrote(void *arg)
@@ -399,9 +226,9 @@ static void on_wrote(void *arg)
 		return;
 	}
 	if (c->state == CONN_IDLE && !c->io.out_bytes)
-		enter(c, CONN_IDLE);
+		http_conn_enter(c, CONN_IDLE);
 	look_at_drain(c);
-	process(c);
+	http_conn_receive(c);
 }
 
 static void on_end(void *arg, enum status why, const char *text)
@@ -433,9 +260,9 @@ static void on_time(evutil_socket_t fd, short what, void *arg)
 	if (c->state == CONN_BUSY && !c->io.reading && http_io_peer_gone(&c->io))
 		http_conn_kill(c, HTTP_CLOSE_PEER);
 	else if (!at || clock_ns() < at)
-		set_timer(c);
+		http_conn_set_timer(c);
 	else if ((c->state == CONN_HEAD || c->state == CONN_BODY) && !c->io.handshaking)
-		refuse(c, 408, "the request did not come in time");
+		http_conn_refuse(c, 408, "the request did not come in time");
 	else
 		http_conn_kill(c, c->io.out_bytes ? HTTP_CLOSE_SLOW : HTTP_CLOSE_SERVER);
 }
@@ -445,7 +272,7 @@ static void on_later(void *arg)
 	struct http_conn *c = arg;
 
 	look_at_drain(c);
-	process(c);
+	http_conn_receive(c);
 }
 
 void http_conn_wake(struct http_conn *c)
@@ -457,7 +284,7 @@ void http_conn_wake(struct http_conn *c)
 void http_conn_watch_writes(struct http_conn *c)
 {
 	if (c->io.out_bytes)
-		set_timer(c);
+		http_conn_set_timer(c);
 }
 
 void http_conn_finish(struct http_conn *c, bool close_after)
@@ -467,7 +294,7 @@ void http_conn_finish(struct http_conn *c, bool close_after)
 		begin_close(c);
 		return;
 	}
-	enter(c, CONN_IDLE);
+	http_conn_enter(c, CONN_IDLE);
 	if (!c->processing)
 		http_conn_wake(c);
 }
@@ -523,5 +350,5 @@ void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_stora
 	s->stats.connections++;
 	event_assign(&c->timer, http_loop_base(s->loop), -1, 0, on_time, c);
 	http_io_init(&c->io, s->loop, fd, session, false, &conn_calls, c);
-	enter(c, CONN_IDLE);
+	http_conn_enter(c, CONN_IDLE);
 }

@@ -103,6 +103,14 @@ void http_conn_finish(struct http_conn *c, bool close_after);
 void http_conn_wake(struct http_conn *c);
 /* Unsent bytes appeared: from now on the peer must read. */
 void http_conn_watch_writes(struct http_conn *c);
+void http_conn_enter(struct http_conn *c, enum http_conn_state state);
+/* After what is due may have changed. */
+void http_conn_set_timer(struct http_conn *c);
+/* The transport's own answer to what is being read, and the end of the connection. */
+void http_conn_refuse(struct http_conn *c, unsigned status, const char *why);
+
+/* receive.c: parses what came, as far as it may. */
+void http_conn_receive(struct http_conn *c);
 
 /* respond.c */
 void http_head_put(struct http_server *s, struct buf *out, unsigned status,

@@ -84,6 +84,8 @@ enum status kernel_set_isa(struct kernel *kn, enum cpu_isa isa, struct error *er
 	kn->gemm = tier->gemm;
 	kn->row = tier->row;
 	kn->mla = tier->mla;
+	if (kn->mla == &mla_ukernels_avx512 && !cpu_has_fast_bf16_dot())
+		kn->mla = &mla_ukernels_avx512_f32;
 	kn->rope = tier->rope;
 	kn->peak = tier->peak;
 	return OK;

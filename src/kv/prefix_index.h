@@ -66,7 +66,7 @@ struct kv_prefix_stats {
 	uint64_t evictions;
 };
 
-/* Once per request, when it is admitted; not at every attempt. */
+/* When a request is admitted, not at every attempt; after a preemption what it finds beyond what it had. */
 void kv_prefix_record(struct kv_prefix_index *x, uint32_t query_tokens, uint32_t hit_tokens);
 struct kv_prefix_stats kv_prefix_get_stats(const struct kv_prefix_index *x);
 

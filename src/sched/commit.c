@@ -37,6 +37,17 @@ static uint32_t accept(
 	return slice->n_samples - n;
 }
 
+/* Tokens of the prompt that are computed again after a preemption were counted before. */
+static void count_prompt(struct sched *s, struct sched_seq *q)
+{
+	uint32_t to = q->n_computed < q->n_prompt ? q->n_computed : q->n_prompt;
+
+	if (to <= q->n_counted)
+		return;
+	s->stats.prompt_tokens += to - q->n_counted;
+	q->n_counted = to;
+}
+
 static void end(struct sched *s, struct sched_seq *q, enum sched_finish why)
 {
 	running_remove(s, q);
@@ -53,9 +64,7 @@ static void commit_one(
 	if (slice->n_prompt_rows)
 		q->n_rows_done = slice->prompt_row0 + slice->n_prompt_rows;
 	if (before < q->n_prompt) {
-		uint32_t to = q->n_computed < q->n_prompt ? q->n_computed : q->n_prompt;
-
-		s->stats.prompt_tokens += to - before;
+		count_prompt(s, q);
 		publish(s, q);
 	}
 	if (r->stop && r->n_tokens)

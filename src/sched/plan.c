@@ -192,6 +192,16 @@ static uint32_t find_prefix(
 	return n;
 }
 
+/* Looked for once, with all of its prompt; what another one has computed since then was found too. */
+static void record_hit(struct sched *s, struct sched_seq *q)
+{
+	uint32_t found = q->n_computed - min_u32(q->n_computed, q->n_counted);
+
+	if (!q->prompt_rows)
+		kv_prefix_record(s->index, q->ran ? 0 : q->n_prompt, found);
+	q->n_counted += found;
+}
+
 /* Takes the prefix and makes q running. */
 static void start(struct sched *s, struct sched_seq *q, uint32_t hit_blocks)
 {
@@ -202,8 +212,7 @@ static void start(struct sched *s, struct sched_seq *q, uint32_t hit_blocks)
 	q->n_computed = hit_blocks * s->block_tokens;
 	if (s->index) {
 		q->resets = kv_prefix_resets(s->index);
-		if (!q->ran && !q->prompt_rows)
-			kv_prefix_record(s->index, q->n_prompt, q->n_computed);
+		record_hit(s, q);
 	}
 	if (!q->ran)
 		q->n_cached = q->n_computed;

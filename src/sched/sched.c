@@ -1,7 +1,8 @@
 /*
  * A scheduler's life and its requests' (sched/sched.h). What a request may need is there when it is submitted, so
  * that steps allocate nothing. The memory belongs to the slot: the next request in it allocates only what it needs
- * beyond the largest before it, and the slot that became free last is the next one.
+ * beyond the largest before it, and the slot that became free last is the next one. What free slots hold is bounded;
+ * those that have been free for longest lose theirs, in sched_submit(), which may call the allocator.
  */
 #include "sched/sched.h"
 
@@ -64,6 +65,28 @@ static enum status check_sizes(const struct sched *s, struct error *err)
 	return OK;
 }
 
+/* The arrays of a slot by their elements: ids, blocks of the table, names. */
+static size_t array_bytes(size_t n_ids, size_t n_blocks, size_t n_names)
+{
+	return n_ids * sizeof(int32_t) + n_blocks * sizeof(int32_t) + n_names * sizeof(struct kv_prefix_name);
+}
+
+size_t sched_seq_bytes(uint32_t max_model_len, uint32_t block_tokens)
+{
+	uint32_t blocks = (max_model_len + block_tokens - 1) / block_tokens;
+
+	/* Arrays grow by powers of two. */
+	return 2 * array_bytes(max_model_len, blocks, blocks);
+}
+
+static void free_arrays(struct sched *s, struct sched_seq *q)
+{
+	kv_table_deinit(&q->table, s->pool);
+	free(q->ids);
+	free(q->names);
+	*q = (struct sched_seq){ .state = SCHED_FREE };
+}
+
 static void set_limits(struct sched *s)
 {
 	const struct sched_config *c = &s->config;
@@ -94,6 +117,7 @@ enum status sched_create(struct sched **out, const struct sched_config *config, 
 	s->waiting.prev = s->waiting.next = &s->waiting;
 	TRY_GOTO(out_free, check_sizes(s, err));
 	set_limits(s);
+	s->max_idle_bytes = sched_seq_bytes(config->max_model_len, s->block_tokens) * config->max_num_seqs;
 	s->seqs = aligned_alloc(_Alignof(struct sched_seq), sizeof(*s->seqs) * config->max_requests);
 	s->free = mem_try_alloc(config->max_requests, sizeof(*s->free));
 	s->running = mem_try_alloc(config->max_num_seqs, sizeof(*s->running));
@@ -119,11 +143,8 @@ void sched_destroy(struct sched *s)
 {
 	if (!s)
 		return;
-	for (uint32_t i = 0; s->slices && i < s->config.max_requests; i++) {
-		kv_table_deinit(&s->seqs[i].table, s->pool);
-		free(s->seqs[i].ids);
-		free(s->seqs[i].names);
-	}
+	for (uint32_t i = 0; s->slices && i < s->config.max_requests; i++)
+		free_arrays(s, &s->seqs[i]);
 	free(s->seqs);
 	free(s->free);
 	free(s->running);
@@ -197,6 +218,25 @@ static bool make_array(void *array, uint32_t *cap, uint32_t need, size_t elem_by
 	return *at != NULL;
 }
 
+static size_t seq_bytes(const struct sched_seq *q)
+{
+	return array_bytes(q->ids_cap, q->table.cap, q->names_cap);
+}
+
+/* Those at the stack's bottom are free for longest. Half of what may stay is left, so that not every request looks
+ * at all of them. */
+static void trim_idle(struct sched *s)
+{
+	if (s->idle_bytes <= s->max_idle_bytes)
+		return;
+	for (uint32_t i = 0; i < s->n_free && s->idle_bytes > s->max_idle_bytes / 2; i++) {
+		struct sched_seq *q = &s->seqs[s->free[i]];
+
+		s->idle_bytes -= seq_bytes(q);
+		free_arrays(s, q);
+	}
+}
+
 /* Memory of the slot for a request of `cap` tokens. Nothing is lost when it fails. */
 static enum status make_space(struct sched *s, struct sched_seq *q, uint32_t cap, uint32_t n_names, struct error *err)
 {
@@ -204,6 +244,20 @@ static enum status make_space(struct sched *s, struct sched_seq *q, uint32_t cap
 		!make_array(&q->names, &q->names_cap, n_names, sizeof(*q->names)))
 		return error_set(err, E_NOMEM, "no memory for a sequence of %u tokens", cap);
 	return kv_table_reserve(&q->table, kv_table_blocks_for(s->pool, cap), err);
+}
+
+/* Takes a slot from the free ones with memory for a request. */
+static enum status take_slot(struct sched *s, struct sched_seq *q, uint32_t cap, uint32_t n_names, struct error *err)
+{
+	enum status st;
+
+	s->idle_bytes -= seq_bytes(q);
+	st = make_space(s, q, cap, n_names, err);
+	if (st == OK)
+		s->n_free--;
+	else
+		s->idle_bytes += seq_bytes(q);
+	return st;
 }
 
 enum status sched_submit(
@@ -216,8 +270,9 @@ enum status sched_submit(
 
 	TRY(check_request(s, r, err));
 	TRY(check_queue(s, r, err));
+	trim_idle(s);
 	q = &s->seqs[s->free[s->n_free - 1]];
-	TRY(make_space(s, q, cap, n_names, err));
+	TRY(take_slot(s, q, cap, n_names, err));
 	*q = (struct sched_seq){
 		.ids = q->ids,
 		.ids_cap = q->ids_cap,
@@ -236,7 +291,6 @@ enum status sched_submit(
 	if (s->index)
 		kv_prefix_names(
 			s->index, q->ids, q->n_names, r->cache_salt, r->cache_salt_bytes, q->names);
-	s->n_free--;
 	s->arrivals++;
 	waiting_add(s, q);
 	*slot = seq_slot(s, q);
@@ -280,6 +334,7 @@ void sched_release(struct sched *s, uint32_t slot)
 
 	BUG_ON(q->state != SCHED_FINISHED);
 	q->state = SCHED_FREE;
+	s->idle_bytes += seq_bytes(q);
 	s->free[s->n_free++] = slot;
 }
 

@@ -65,6 +65,13 @@ void sched_destroy(struct sched *s);
 /* Bounds of every batch that sched_plan() makes. */
 struct batch_limits sched_batch_limits(const struct sched *s);
 
+/*
+ * What one sequence of max_model_len tokens takes beside its cache blocks. Of the slots that are free, as much stays
+ * allocated as max_num_seqs of them take; what is beyond is freed when the next request comes. Requests that wait
+ * take what their own lengths ask for: max_queued_reqs and max_queued_tokens bound them.
+ */
+size_t sched_seq_bytes(uint32_t max_model_len, uint32_t block_tokens);
+
 struct sched_request {
 	const int32_t *prompt; /* copied; ids are checked by the caller, who knows the vocabulary */
 	uint32_t n_prompt;
@@ -85,7 +92,7 @@ enum status sched_submit(
 
 /* Ends a sequence wherever it is; within a step, at its end. Does nothing to a finished one. */
 void sched_cancel(struct sched *s, uint32_t slot);
-/* Gives a finished sequence's slot back; its memory serves the next request there. */
+/* Gives a finished sequence's slot back; its memory serves the next request there, or is freed by it. */
 void sched_release(struct sched *s, uint32_t slot);
 
 /* A sequence's part of a step, in the order of the batch's sequences. */
@@ -142,7 +149,7 @@ struct sched_stats {
 	uint32_t waiting; /* preempted ones included */
 	uint64_t waiting_tokens;
 	uint64_t preemptions;
-	uint64_t prompt_tokens;    /* computed as prompt, again after a preemption */
+	uint64_t prompt_tokens;    /* computed as prompt, each once: not again after a preemption */
 	uint64_t generated_tokens; /* sampled */
 	uint64_t drafts;           /* tested */
 	uint64_t drafts_accepted;

@@ -40,6 +40,7 @@ struct sched_seq {
 	struct kv_prefix_name *names;  /* owned, [n_names], of the prompt's full blocks */
 	uint64_t resets;      /* of the index, when its first row was computed */
 	uint32_t n_cached;
+	uint32_t n_counted; /* of the prompt: computed or found in the cache at least once, and counted as that */
 	uint32_t n_preemptions;
 	uint32_t n_matched; /* while waiting: blocks that the cache had of it when it was last looked for */
 	bool looked;        /* it was, since it waits */
@@ -58,6 +59,7 @@ struct sched {
 	struct sched_seq *seqs;        /* owned, [max_requests] */
 	uint32_t *free;                /* owned, stack of slots */
 	uint32_t n_free;
+	size_t idle_bytes, max_idle_bytes; /* memory of the free slots */
 	struct sched_seq waiting;      /* head of a list in order (seq_before) */
 	uint32_t n_waiting;
 	uint64_t waiting_tokens;

@@ -14,22 +14,20 @@
 #include "base/mem.h"
 #include "server/choice.h"
 #include "server/fields.h"
-#include "server/json_put.h"
 #include "text/grammar.h"
-#include "server/worker.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
 #define COMMENT_AFTER_NS 5000000000ull
 /* News taken before sockets and timers have their turn: an engine may be as fast as this thread. */
 #define NEWS_A_TURN 512
 
-struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body)
+struct answer *answer_create(struct call *call, const struct answer_form *form)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 
 	*a = (struct answer){
-		.s = call->s, .call = call, .form = form, .body = body, .created = time(NULL),
-		.show_reasoning = true,
+		.s = call->s, .call = call, .form = form, .created = time(NULL),
+		.body_bytes = call->r->body_bytes, .show_reasoning = true,
 	};
 	return a;
 }
@@ -56,9 +54,10 @@ void answer_free(struct answer *a)
 	free(a->choices);
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
-	json_decref(a->body);
+	work_free_json(a->s, a->body, a->body_bytes);
+	work_free_json(a->s, a->request, a->body_bytes);
+	atomic_fetch_sub_explicit(&a->s->json_values, a->n_values, memory_order_relaxed);
 	buf_deinit(&a->head);
-	json_decref(a->request);
 	buf_deinit(&a->event);
 	free(a);
 }
@@ -89,7 +88,7 @@ static void answer_settle(struct answer *a)
 static void forget_call(struct answer *a)
 {
 	a->call = NULL;
-	a->s->load -= a->link != NULL;
+	a->s->load--;
 }
 
 static void cancel_jobs(struct answer *a)
@@ -113,14 +112,6 @@ static void peer_gone(void *arg, enum http_close_reason reason)
 	call_drop(a->call);
 	forget_call(a);
 	cancel_jobs(a);
-	answer_settle(a);
-}
-
-/* Before the start. */
-static void answer_refuse(struct answer *a, const struct refusal *no)
-{
-	call_refuse(a->call, no);
-	forget_call(a);
 	answer_settle(a);
 }
 
@@ -223,76 +214,42 @@ static void answer_start(struct answer *a)
 	}
 }
 
-/* An answer whose prompts the worker makes: until that is done it is the worker's, and of the peer's end only
- * a note is taken. */
-struct preparation {
-	struct worker_job job; /* first */
-	struct answer *a;
-	struct refusal no;
-	enum status st;
-	bool gone;
-};
+/* --- the beginning -------------------------------------------------------------------------------------- */
 
-static void prepare(struct worker_job *job, struct tokenizer_scratch *scratch)
+enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	struct preparation *p = (struct preparation *)job;
+	const struct http_request *r = a->call->r;
+	size_t held;
 
-	p->st = p->a->form->prompts(p->a, scratch, &p->no);
+	TRY(fields_parse(&a->body, &a->n_values, r->body, r->body_bytes, no));
+	held = atomic_fetch_add_explicit(&a->s->json_values, a->n_values, memory_order_relaxed) + a->n_values;
+	if (held > SERVING_MAX_JSON_VALUES)
+		return refuse_status(no, 503, "ServiceUnavailableError", NULL, "too many request bodies at once");
+	TRY(a->form->parse(a, scratch, no));
+	return a->form->prompts(a, scratch, no);
 }
 
-static void prepared(struct worker_job *job)
+static enum status make(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	struct preparation *p = (struct preparation *)job;
-	struct answer *a = p->a;
-
-	if (p->gone) {
-		call_drop(a->call);
-		forget_call(a);
-		answer_settle(a);
-	} else if (p->st == OK) {
-		answer_start(a);
-	} else {
-		answer_refuse(a, &p->no);
-	}
-	free(p);
+	return answer_make((struct answer *)work, scratch, no);
 }
 
-static void gone_early(void *arg, enum http_close_reason reason)
+static void made(struct work *work)
 {
-	struct preparation *p = arg;
-
-	p->gone = true;
-	worker_cancel(p->a->s->worker, &p->job); /* its body counts no longer, so it must not wait on */
+	answer_start((struct answer *)work);
 }
 
-static void prepare_aside(struct answer *a)
+static void dropped(struct work *work)
 {
-	struct preparation *p = mem_alloc(sizeof(*p));
-
-	*p = (struct preparation){ .job = { .run = prepare, .done = prepared }, .a = a };
-	http_request_on_close(a->call->r, gone_early, p);
-	worker_submit(a->s->worker, &p->job);
+	answer_free((struct answer *)work);
 }
 
 void answer_begin(struct call *call, const struct answer_form *form)
 {
-	struct answer *a;
-	struct refusal no;
-	json_t *body;
+	struct answer *a = answer_create(call, form);
 
-	if (fields_parse(&body, call->r->body, call->r->body_bytes, &no) != OK) {
-		call_refuse(call, &no);
-		return;
-	}
-	a = answer_create(call, form, body);
-	if (form->parse(a, &no) != OK)
-		answer_refuse(a, &no);
-	else if (call->r->body_bytes >= WORKER_FROM_BYTES)
-		prepare_aside(a);
-	else if (form->prompts(a, a->s->scratch, &no) != OK)
-		answer_refuse(a, &no);
-	else
-		answer_start(a);
+	a->work = (struct work){ .call = call, .make = make, .answer = made, .drop = dropped };
+	work_begin(&a->work);
 }
 
 void answer_send(struct answer *a, const struct buf *json)
@@ -360,8 +317,7 @@ static void send_news(struct choice *c)
 		return;
 	c->started = true;
 	c->sent = c->seen;
-	buf_reset(&c->text);
-	buf_reset(&c->reasoning);
+	choice_forget(c);
 }
 
 /* What the client gets of a choice's news. */
@@ -448,67 +404,5 @@ void answer_free_all(struct serving *s)
 
 		BUG_ON(a->call); /* the HTTP server was closed before */
 		answer_free(a);
-	}
-}
-
-void answer_put_head(struct buf *out, struct answer *a)
-{
-	struct buf *head = &a->head;
-
-	if (!head->len) {
-		buf_puts(head, "\"id\":");
-		json_put_text(head, a->id);
-		buf_printf(head, ",\"object\":\"%s\",\"created\":%lld,\"model\":",
-			a->p.stream ? a->form->chunk_object : a->form->object, (long long)a->created);
-		json_put_text(head, serving_name(a->s));
-	}
-	buf_append(out, head->data, head->len);
-}
-
-struct usage {
-	uint64_t prompt, generated, cached, reasoning;
-};
-
-/* A prompt counts once, with its first choice. */
-static void add_usage(struct usage *u, const struct choice *c, bool first)
-{
-	u->generated += c->seen;
-	u->reasoning += c->n_reasoning;
-	u->prompt += first ? c->prompt->ids.len : 0;
-	u->cached += first && c->seen ? engine_job_cached(c->job) : 0;
-}
-
-void answer_put_usage(struct buf *out, const struct answer *a, const struct choice *only)
-{
-	struct usage u = { 0 };
-
-	for (uint32_t i = 0; i < a->n_choices; i++) {
-		if (!only || only == &a->choices[i])
-			add_usage(&u, &a->choices[i], only || i % a->p.n == 0);
-	}
-	buf_printf(out, "\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu,\"completion_tokens\":%llu,"
-		"\"prompt_tokens_details\":", (unsigned long long)u.prompt,
-		(unsigned long long)(u.prompt + u.generated), (unsigned long long)u.generated);
-	if (a->s->o->prompt_tokens_details)
-		buf_printf(out, "{\"cached_tokens\":%llu}", (unsigned long long)u.cached);
-	else
-		buf_puts(out, "null");
-	if (a->choices[0].prompt->thinking || u.reasoning)
-		buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
-			(unsigned long long)u.reasoning);
-	buf_putc(out, '}');
-}
-
-void answer_put_stop_reason(struct buf *out, const struct choice *c)
-{
-	switch (c->stop_kind) {
-	case STOP_AT_STRING:
-		json_put_text(out, c->a->p.stops.strings[c->stop].text);
-		return;
-	case STOP_AT_ID:
-		buf_printf(out, "%d", c->stop);
-		return;
-	case STOP_NONE:
-		buf_puts(out, "null");
 	}
 }

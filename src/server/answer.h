@@ -4,7 +4,7 @@
  *
  *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
- * All but the prompts of long bodies, which the worker makes, runs on the loop's thread. An answer outlives its
+ * All but the reading of long bodies (server/worker.h) runs on the loop's thread. An answer outlives its
  * call until the engine has given back every job; a stop string or a peer that left cancels the jobs.
  */
 #ifndef SERVER_ANSWER_H
@@ -17,6 +17,7 @@
 #include "server/openai_sampling.h"
 #include "server/openai_tools.h"
 #include "server/serving_int.h"
+#include "server/worker.h"
 #include "text/chat_parse.h"
 
 struct answer_prompt {
@@ -36,9 +37,17 @@ enum stop_kind {
 struct choice_call {
 	char id[48]; /* ours; the model's own where it fits */
 	struct buf name, arguments; /* owned */
-	bool complete;        /* its end has come, not that of the answer */
+	bool ended;           /* no more arguments come */
+	bool complete;        /* a marker of its own ended it */
 	bool announced;       /* stream: id and name have left */
 	size_t arguments_sent;
+};
+
+/* A part as the model wrote it: text between two calls, reasoning, a call. */
+struct choice_part {
+	enum chat_event_kind kind; /* CHAT_REASONING, CHAT_CONTENT or CHAT_CALL */
+	size_t from, len;          /* bytes of the choice's reasoning or text */
+	size_t call;               /* index */
 };
 
 struct choice {
@@ -54,13 +63,15 @@ struct choice {
 	uint32_t n_reasoning;   /* tokens of reasoning, without its markers */
 	uint32_t reasoning_end; /* tokens up to its end, markers included */
 	struct chat_parse parse;
-	enum chat_event_kind part; /* of what is held: CHAT_REASONING or CHAT_CONTENT */
+	enum chat_event_kind held_kind; /* CHAT_REASONING or CHAT_CONTENT */
 	struct stop_match match;
 	struct buf held;      /* may belong to a stop string */
 	struct buf text;      /* whole answers: all of it; streams: what no chunk has had yet */
 	struct buf reasoning; /* the same */
 	struct choice_call *calls; /* [n_calls] owned: all of them */
 	size_t n_calls, call_cap;
+	struct choice_part *parts; /* [n_parts] owned, in order; streams: the last one sent, then those with news */
+	size_t n_parts, part_cap;
 	size_t n_blocks;      /* streams of messages and responses: begun */
 	const char *block;    /* kind of the last one while it is open; otherwise NULL */
 	struct buf item;      /* responses: text of the open item */
@@ -79,17 +90,21 @@ struct answer_form {
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
-	enum status (*parse)(struct answer *a, struct refusal *no); /* the body's fields, without the prompts */
-	/* The body's prompts, and what follows from their lengths. On the worker's thread where the body is long. */
+	/* The body's fields; then its prompts, and what follows from their lengths. On the worker's thread where the
+	 * body is long. */
+	enum status (*parse)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
 
 struct answer {
+	struct work work; /* first: until it is started */
 	struct answer *next, **link;
 	struct serving *s;
 	struct call *call; /* NULL: answered, or the peer is gone */
 	json_t *body;      /* owned: of a chat or a completion */
 	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
+	size_t body_bytes; /* as it came */
+	size_t n_values;   /* of its JSON, counted in s->json_values */
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;
@@ -124,8 +139,9 @@ void answer_free_all(struct serving *s);
 
 extern const struct answer_form openai_chat_form, openai_completion_form, openai_responses_form, anthropic_form;
 
-/* answer_begin() in steps, for who wants no engine: create, form->parse, form->prompts, free. Takes the body. */
-struct answer *answer_create(struct call *call, const struct answer_form *form, json_t *body);
+/* answer_begin() in steps, for who wants no engine: create, make, free. */
+struct answer *answer_create(struct call *call, const struct answer_form *form);
+enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 void answer_free(struct answer *a);
 
 /* --- for forms ------------------------------------------------------------------------------------- */

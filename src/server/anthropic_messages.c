@@ -59,43 +59,37 @@ static void put_call_head(struct buf *out, const struct choice_call *call)
 /* --- whole answers ----------------------------------------------------------------------------------------- */
 
 /* Input is an object, always: what is none is wrapped as Anthropic tells its own clients to do. */
+static void put_wrapped(struct buf *out, const struct buf *arguments)
+{
+	buf_puts(out, "{\"INVALID_JSON\":");
+	put_text(out, arguments);
+	buf_putc(out, '}');
+}
+
 static void put_input(struct buf *out, const struct buf *arguments)
 {
 	json_t *v = json_loadb(arguments->data, arguments->len, 0, NULL);
 
-	if (json_is_object(v)) {
+	if (json_is_object(v))
 		buf_append(out, arguments->data, arguments->len);
-	} else {
-		buf_puts(out, "{\"INVALID_JSON\":");
-		put_text(out, arguments);
-		buf_putc(out, '}');
-	}
+	else if (arguments->len == 0)
+		buf_puts(out, "{}");
+	else
+		put_wrapped(out, arguments);
 	json_decref(v);
 }
 
-static void put_content(struct buf *out, const struct choice *c)
+static void put_block(struct buf *out, const struct choice *c, const struct choice_part *part)
 {
-	const char *comma = "";
-
-	if (c->reasoning.len) {
-		buf_puts(out, "{\"type\":\"thinking\",\"thinking\":");
-		put_text(out, &c->reasoning);
-		buf_puts(out, ",\"signature\":\"\"}");
-		comma = ",";
+	if (part->kind == CHAT_CALL) {
+		put_call_head(out, &c->calls[part->call]);
+		put_input(out, &c->calls[part->call].arguments);
+	} else {
+		buf_puts(out, part->kind == CHAT_REASONING ? "{\"type\":\"thinking\",\"signature\":\"\",\"thinking\":" :
+			"{\"type\":\"text\",\"text\":");
+		json_put_string(out, choice_part_text(c, part), part->len);
 	}
-	if (c->text.len) {
-		buf_printf(out, "%s{\"type\":\"text\",\"text\":", comma);
-		put_text(out, &c->text);
-		buf_putc(out, '}');
-		comma = ",";
-	}
-	for (size_t i = 0; i < c->n_calls; i++) {
-		buf_puts(out, comma);
-		put_call_head(out, &c->calls[i]);
-		put_input(out, &c->calls[i].arguments);
-		buf_putc(out, '}');
-		comma = ",";
-	}
+	buf_putc(out, '}');
 }
 
 static void whole(struct buf *out, struct answer *a)
@@ -104,7 +98,10 @@ static void whole(struct buf *out, struct answer *a)
 
 	put_head(out, a);
 	buf_puts(out, ",\"content\":[");
-	put_content(out, c);
+	for (size_t i = 0; i < c->n_parts; i++) {
+		buf_puts(out, i ? "," : "");
+		put_block(out, c, &c->parts[i]);
+	}
 	buf_puts(out, "],");
 	put_stop(out, c);
 	buf_putc(out, ',');
@@ -169,33 +166,51 @@ static void send_delta(struct choice *c, const char *type, const char *key, cons
 	end_event(c->a, "content_block_delta");
 }
 
-static void send_text(struct choice *c, const char *kind, const char *empty, const char *delta, const struct buf *text)
+static void send_text(struct choice *c, const struct choice_part *part)
 {
-	if (text->len == 0)
+	bool thinking = part->kind == CHAT_REASONING;
+	const char *kind = thinking ? "thinking" : "text";
+
+	if (part->len == 0)
 		return;
 	if (!c->block || strcmp(c->block, kind) != 0) {
-		buf_puts(open_block(c, kind), empty);
+		buf_puts(open_block(c, kind), thinking ? "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}" :
+			"{\"type\":\"text\",\"text\":\"\"}");
 		end_event(c->a, "content_block_start");
 	}
-	send_delta(c, delta, kind, text->data, text->len);
+	send_delta(c, thinking ? "thinking_delta" : "text_delta", kind, choice_part_text(c, part), part->len);
 }
 
-static void send_calls(struct choice *c)
+/* Clients read arguments as they come, so what cannot become an object waits for its end, to be wrapped. */
+static void send_arguments(struct choice *c, struct choice_call *call)
 {
-	for (size_t i = choice_calls_from(c); i < c->n_calls; i++) {
-		struct choice_call *call = &c->calls[i];
+	const struct buf *text = &call->arguments;
+	struct buf wrapped = { 0 };
 
-		if (!call->announced) {
-			put_call_head(open_block(c, "tool_use"), call);
-			buf_puts(&c->a->event, "{}}");
-			end_event(c->a, "content_block_start");
-		}
-		if (call->arguments.len > call->arguments_sent)
-			send_delta(c, "input_json_delta", "partial_json", call->arguments.data + call->arguments_sent,
-				call->arguments.len - call->arguments_sent);
-		call->announced = true;
-		call->arguments_sent = call->arguments.len;
+	if (call->arguments_sent == text->len)
+		return;
+	if (text->data[strspn(text->data, " \t\r\n")] == '{') {
+		send_delta(c, "input_json_delta", "partial_json", text->data + call->arguments_sent,
+			text->len - call->arguments_sent);
+	} else if (call->ended) {
+		put_wrapped(&wrapped, text);
+		send_delta(c, "input_json_delta", "partial_json", wrapped.data, wrapped.len);
+		buf_deinit(&wrapped);
+	} else {
+		return;
 	}
+	call->arguments_sent = text->len;
+}
+
+static void send_call(struct choice *c, struct choice_call *call)
+{
+	if (!call->announced) {
+		put_call_head(open_block(c, "tool_use"), call);
+		buf_puts(&c->a->event, "{}}");
+		end_event(c->a, "content_block_start");
+	}
+	call->announced = true;
+	send_arguments(c, call);
 }
 
 static void send_stop(struct choice *c)
@@ -213,20 +228,16 @@ static void send_stop(struct choice *c)
 	end_event(c->a, "message_stop");
 }
 
-/* What follows a call is a block behind it, also when both came at once. */
 static bool chunk(struct choice *c)
 {
-	bool after_calls = choice_text_follows_calls(c);
-
 	if (!c->started)
 		send_start(c);
-	send_text(c, "thinking", "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}", "thinking_delta",
-		&c->reasoning);
-	if (!after_calls)
-		send_text(c, "text", "{\"type\":\"text\",\"text\":\"\"}", "text_delta", &c->text);
-	send_calls(c);
-	if (after_calls)
-		send_text(c, "text", "{\"type\":\"text\",\"text\":\"\"}", "text_delta", &c->text);
+	for (size_t i = 0; i < c->n_parts; i++) {
+		if (c->parts[i].kind == CHAT_CALL)
+			send_call(c, &c->calls[c->parts[i].call]);
+		else
+			send_text(c, &c->parts[i]);
+	}
 	if (c->done)
 		send_stop(c);
 	return true;
@@ -234,14 +245,14 @@ static bool chunk(struct choice *c)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
 
 	TRY(anthropic_convert(&body, a->body, false, no));
 	a->request = a->body;
 	a->body = body;
-	return openai_chat_form.parse(a, no);
+	return openai_chat_form.parse(a, scratch, no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)

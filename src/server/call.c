@@ -52,7 +52,7 @@ struct call *call_create(struct serving *s, struct http_request *r)
 {
 	struct call *c = mem_alloc(sizeof(*c));
 
-	*c = (struct call){ .s = s, .r = r, .route = "none", .began_ns = clock_ns() };
+	*c = (struct call){ .s = s, .r = r, .route = "none", .method = "OTHER", .began_ns = clock_ns() };
 	set_id(c);
 	return c;
 }
@@ -66,6 +66,13 @@ static bool listed(const json_t *list, const char *value)
 			return true;
 	}
 	return false;
+}
+
+bool call_is_foreign(const struct call *c)
+{
+	const char *origin = http_request_header(c->r, "Origin");
+
+	return origin && !listed(c->s->o->allowed_origins, origin);
 }
 
 struct headers {
@@ -87,7 +94,7 @@ static bool add_cors(struct headers *h, const struct call *c)
 
 	if (!origin || !o->allowed_origins)
 		return true;
-	if (!listed(o->allowed_origins, origin))
+	if (call_is_foreign(c))
 		return false;
 	if (listed(o->allowed_origins, "*") && !o->allow_credentials) {
 		add_header(h, "Access-Control-Allow-Origin", "*");
@@ -134,7 +141,7 @@ static void count(struct call *c, unsigned status)
 {
 	metrics_http(&c->s->metrics, &(struct metrics_answered){
 		.route = c->route,
-		.method = c->r->method,
+		.method = c->method,
 		.status = status,
 		.seconds = (double)(clock_ns() - c->began_ns) * 1e-9,
 		.request_bytes = c->r->body_bytes,

@@ -28,7 +28,7 @@ enum call_api {
 struct call {
 	struct serving *s;
 	struct http_request *r;
-	const char *route; /* for metrics: the pattern, or "none" */
+	const char *route, *method; /* for metrics, static: of the table of routes, or "none" and "OTHER" */
 	uint64_t began_ns;
 	bool streaming;
 	enum call_api api;
@@ -46,6 +46,8 @@ void call_headers(struct call *c, unsigned status, const struct http_header *hea
 	const void *body, size_t len);
 void call_refuse(struct call *c, const struct refusal *no);
 void call_unauthorized(struct call *c);
+/* Whether a browser may have been sent here by a page that the options do not allow. */
+bool call_is_foreign(const struct call *c);
 /* Answer to a preflight of another origin. */
 void call_preflight(struct call *c);
 

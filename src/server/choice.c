@@ -21,7 +21,7 @@ void choice_init(struct choice *c, struct answer *a, uint32_t index)
 
 	*c = (struct choice){ .a = a, .index = index, .prompt = &a->prompts[index / a->p.n] };
 	options.thinking = c->prompt->thinking;
-	c->part = options.thinking ? CHAT_REASONING : CHAT_CONTENT;
+	c->held_kind = options.thinking ? CHAT_REASONING : CHAT_CONTENT;
 	chat_parse_init(&c->parse, a->s->tok, &a->s->format, &options, take_event, c);
 	stop_match_init(&c->match, &a->p.stops);
 }
@@ -35,6 +35,7 @@ void choice_deinit(struct choice *c)
 		buf_deinit(&c->calls[i].arguments);
 	}
 	free(c->calls);
+	free(c->parts);
 	chat_parse_deinit(&c->parse);
 	stop_match_deinit(&c->match);
 	buf_deinit(&c->held);
@@ -44,14 +45,26 @@ void choice_deinit(struct choice *c)
 	buf_deinit(&c->output);
 }
 
+static struct choice_part *add_part(struct choice *c, struct choice_part part)
+{
+	c->parts = mem_grow(c->parts, &c->part_cap, c->n_parts + 1, sizeof(*c->parts));
+	c->parts[c->n_parts] = part;
+	return &c->parts[c->n_parts++];
+}
+
 /* Hands over all but the last `keep` bytes of what is held. */
 static void release(struct choice *c, size_t keep)
 {
+	struct choice_part *part = c->n_parts ? &c->parts[c->n_parts - 1] : NULL;
+	struct buf *to = c->held_kind == CHAT_REASONING ? &c->reasoning : &c->text;
 	size_t n = c->held.len - keep;
 
 	if (n == 0)
 		return;
-	buf_append(c->part == CHAT_REASONING ? &c->reasoning : &c->text, c->held.data, n);
+	if (!part || part->kind != c->held_kind)
+		part = add_part(c, (struct choice_part){ .kind = c->held_kind, .from = to->len });
+	part->len += n;
+	buf_append(to, c->held.data, n);
 	memmove(c->held.data, c->held.data + n, keep);
 	c->held.len = keep;
 }
@@ -78,9 +91,20 @@ size_t choice_calls_from(const struct choice *c)
 	return i > 0 && has_news(&c->calls[i - 1]) ? i - 1 : i;
 }
 
-bool choice_text_follows_calls(const struct choice *c)
+const char *choice_part_text(const struct choice *c, const struct choice_part *part)
 {
-	return c->text.len && choice_calls_from(c) < c->n_calls && c->parse.text_seen;
+	return (part->kind == CHAT_REASONING ? &c->reasoning : &c->text)->data + part->from;
+}
+
+void choice_forget(struct choice *c)
+{
+	buf_reset(&c->text);
+	buf_reset(&c->reasoning);
+	if (c->n_parts == 0)
+		return;
+	c->parts[0] = c->parts[c->n_parts - 1];
+	c->parts[0].from = c->parts[0].len = 0;
+	c->n_parts = 1;
 }
 
 /* Bytes of `held` from `from` on are new: looks for stop strings, then lets go what cannot be one. */
@@ -116,9 +140,9 @@ static void take_text(struct choice *c, const struct chat_event *e)
 {
 	size_t from;
 
-	if (c->part != e->kind)
+	if (c->held_kind != e->kind)
 		end_part(c);
-	c->part = e->kind;
+	c->held_kind = e->kind;
 	from = c->held.len;
 	buf_append(&c->held, e->text, e->len);
 	follow(c, from);
@@ -140,6 +164,7 @@ static void begin_call(struct choice *c, const struct chat_event *e)
 		return;
 	}
 	c->calls = mem_grow(c->calls, &c->call_cap, c->n_calls + 1, sizeof(*c->calls));
+	add_part(c, (struct choice_part){ .kind = CHAT_CALL, .call = c->n_calls });
 	call = &c->calls[c->n_calls++];
 	*call = (struct choice_call){ .announced = false };
 	if (e->id && e->id_len < sizeof(call->id)) {
@@ -158,6 +183,7 @@ static void end_call(struct choice *c, bool complete)
 	const struct buf *text = &c->calls[c->n_calls - 1].arguments;
 	json_t *v;
 
+	c->calls[c->n_calls - 1].ended = true;
 	c->calls[c->n_calls - 1].complete = complete;
 	if (!complete)
 		return;

@@ -10,9 +10,11 @@ void choice_deinit(struct choice *c);
 /* Takes the tokens that are new; `finish` was read from the job before. Sets done, unless it is an error. */
 void choice_take(struct choice *c, enum engine_finish finish);
 
-/* For forms that stream: the first call that has news for the client; n_calls: none has. */
+/* The first call that has news for the client; n_calls: none has. */
 size_t choice_calls_from(const struct choice *c);
-/* Whether new text is what follows the calls that are new too. */
-bool choice_text_follows_calls(const struct choice *c);
+/* The text of a part, [part->len]; not of a call. */
+const char *choice_part_text(const struct choice *c, const struct choice_part *part);
+/* Of a stream, all news have left. */
+void choice_forget(struct choice *c);
 
 #endif

@@ -5,13 +5,19 @@
 
 #include "base/json.h"
 
-/* Brackets outside strings; the parser proper finds everything else that is wrong. */
-static bool too_deep(const char *s, size_t len)
-{
-	bool in_string = false;
-	int depth = 0;
+/* What is outside strings; the parser proper finds what is wrong. n_values counts brackets and commas: no text holds
+ * more values. */
+struct shape {
+	int depth, deepest;
+	size_t n_values;
+};
 
-	for (size_t i = 0; i < len; i++) {
+static struct shape shape_of(const char *s, size_t len)
+{
+	struct shape shape = { .n_values = 1 };
+	bool in_string = false;
+
+	for (size_t i = 0; i < len && shape.deepest <= FIELDS_MAX_DEPTH; i++) {
 		if (in_string) {
 			if (s[i] == '\\')
 				i++;
@@ -20,22 +26,28 @@ static bool too_deep(const char *s, size_t len)
 		} else if (s[i] == '"') {
 			in_string = true;
 		} else if (s[i] == '{' || s[i] == '[') {
-			if (++depth > FIELDS_MAX_DEPTH)
-				return true;
+			shape.n_values++;
+			shape.depth++;
+			shape.deepest = shape.depth > shape.deepest ? shape.depth : shape.deepest;
 		} else if (s[i] == '}' || s[i] == ']') {
-			depth--;
+			shape.depth--;
+		} else if (s[i] == ',') {
+			shape.n_values++;
 		}
 	}
-	return false;
+	return shape;
 }
 
-enum status fields_parse(json_t **out, const char *body, size_t len, struct refusal *no)
+enum status fields_parse(json_t **out, size_t *n_values, const char *body, size_t len, struct refusal *no)
 {
+	struct shape shape = shape_of(body, len);
 	struct error err;
 	json_t *v;
 
-	if (too_deep(body, len))
+	if (shape.deepest > FIELDS_MAX_DEPTH)
 		return refuse_shape(no, NULL, "JSON is nested deeper than %d levels", FIELDS_MAX_DEPTH);
+	if (shape.n_values > FIELDS_MAX_VALUES)
+		return refuse_shape(no, NULL, "request body: more than %zu values", FIELDS_MAX_VALUES);
 	if (json_load_text(&v, body, len, "request body", &err) != OK)
 		return refuse_shape(no, NULL, "%s", err.msg);
 	if (!json_is_object(v)) {
@@ -44,6 +56,8 @@ enum status fields_parse(json_t **out, const char *body, size_t len, struct refu
 		return E_INVAL;
 	}
 	*out = v;
+	if (n_values)
+		*n_values = shape.n_values;
 	return OK;
 }
 

@@ -12,9 +12,11 @@
 #include "server/refusal.h"
 
 #define FIELDS_MAX_DEPTH 64
+#define FIELDS_MAX_VALUES ((size_t)1 << 20)
 
-/* Parses a body: an object, nested at most FIELDS_MAX_DEPTH deep, without repeated keys. Owned. */
-enum status fields_parse(json_t **out, const char *body, size_t len, struct refusal *no);
+/* Parses a body: an object, nested at most FIELDS_MAX_DEPTH deep, of at most FIELDS_MAX_VALUES values (*n_values of
+ * them, at most; may be NULL), without repeated keys. Owned. */
+enum status fields_parse(json_t **out, size_t *n_values, const char *body, size_t len, struct refusal *no);
 
 /* NULL when absent or null. */
 json_t *field_get(const json_t *obj, const char *name);

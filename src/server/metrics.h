@@ -12,7 +12,8 @@
 #include "engine/engine.h"
 
 #define METRICS_MAX_BOUNDS 32
-#define METRICS_MAX_HTTP 128
+/* Every route with every status that it may have. */
+#define METRICS_MAX_HTTP 512
 
 struct histogram {
 	uint64_t counts[METRICS_MAX_BOUNDS + 1]; /* of each bucket alone; the last one is open */
@@ -29,8 +30,7 @@ enum metrics_reason {
 };
 
 struct metrics_http_row {
-	const char *route; /* static */
-	char method[8];
+	const char *route, *method; /* static */
 	unsigned status;
 	uint64_t n, request_bytes, response_bytes;
 	double seconds;
@@ -53,7 +53,7 @@ void metrics_job(struct metrics *m, const struct engine_job *job, uint32_t n_pro
 	const char *reason);
 /* The longest answer to a prompt. */
 void metrics_longest(struct metrics *m, uint32_t n_generated);
-/* An HTTP request that was answered; route is a static string. */
+/* An HTTP request that was answered; route and method are static strings: what clients make up is "none" and "OTHER". */
 struct metrics_answered {
 	const char *route, *method;
 	unsigned status;

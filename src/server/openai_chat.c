@@ -326,10 +326,10 @@ static void set_echo(struct answer *a)
 		a->echo_content = json_string_value(json_object_get(last, "content"));
 }
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	TRY(openai_check_model(a->s, a->body, no));
-	TRY(openai_sampling_parse(&a->p, a->s, a->body, a->call->r, no));
+	TRY(openai_sampling_parse(&a->p, a->s, scratch, a->body, a->call->r, no));
 	TRY(parse_logprobs(a, no));
 	TRY(parse_max_tokens(a, no));
 	TRY(parse_tools(a, no));

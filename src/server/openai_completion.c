@@ -225,12 +225,12 @@ static enum status parse_max_tokens(struct answer *a, struct refusal *no)
 	return OK;
 }
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	const char *suffix = "";
 
 	TRY(openai_check_model(a->s, a->body, no));
-	TRY(openai_sampling_parse(&a->p, a->s, a->body, a->call->r, no));
+	TRY(openai_sampling_parse(&a->p, a->s, scratch, a->body, a->call->r, no));
 	if (a->p.thinking_budget >= 0)
 		return refuse(no, "thinking_token_budget",
 			"thinking_token_budget is for chats: a completion is not told into reasoning and content");

@@ -31,64 +31,73 @@ static void put_text(struct buf *out, const struct buf *text)
 	json_put_string(out, text->len ? text->data : "", text->len);
 }
 
-static void put_part(struct buf *out, const char *kind, const struct buf *text)
+static void put_part(struct buf *out, const char *kind, const char *text, size_t len)
 {
 	buf_printf(out, "{\"type\":\"%s\",\"text\":", kind == reasoning_kind ? "reasoning_text" : "output_text");
-	put_text(out, text);
+	json_put_string(out, text, len);
 	buf_puts(out, kind == reasoning_kind ? "}" : ",\"annotations\":[],\"logprobs\":[]}");
+}
+
+static const char in_progress[] = "in_progress";
+
+/* Of an item that is over. last: none follows it, so that it is what the limit of tokens cut. */
+static const char *item_status(const struct choice *c, bool last)
+{
+	return last && c->done && strcmp(c->finish, "length") == 0 ? "incomplete" : "completed";
+}
+
+static const char *call_status(const struct choice *c, const struct choice_call *call, bool last)
+{
+	return item_status(c, last && !call->complete);
 }
 
 /* text NULL: the item has only begun. */
 static void put_text_item(struct buf *out, const struct choice *c, const char *kind, size_t index,
-	const struct buf *text)
+	const char *status, const char *text, size_t len)
 {
 	buf_puts(out, "{\"id\":");
 	put_item_id(out, c, kind, index);
-	buf_printf(out, ",\"type\":\"%s\",\"status\":\"%s\",", kind, text ? "completed" : "in_progress");
+	buf_printf(out, ",\"type\":\"%s\",\"status\":\"%s\",", kind, status);
 	buf_puts(out, kind == reasoning_kind ? "\"summary\":[],\"encrypted_content\":null,\"content\":[" :
 		"\"role\":\"assistant\",\"content\":[");
 	if (text)
-		put_part(out, kind, text);
+		put_part(out, kind, text, len);
 	buf_puts(out, "]}");
 }
 
-/* Whether this call is what the limit of tokens cut. */
-static bool is_cut(const struct choice *c, const struct choice_call *call)
-{
-	return !call->complete && c->done && strcmp(c->finish, "length") == 0;
-}
-
 static void put_call_item(struct buf *out, const struct choice *c, const struct choice_call *call, size_t index,
-	bool complete)
+	const char *status)
 {
 	buf_puts(out, "{\"id\":");
 	put_item_id(out, c, call_kind, index);
-	buf_printf(out, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":",
-		!complete ? "in_progress" : is_cut(c, call) ? "incomplete" : "completed");
+	buf_printf(out, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":", status);
 	json_put_text(out, call->id);
 	buf_puts(out, ",\"name\":");
 	put_text(out, &call->name);
 	buf_puts(out, ",\"arguments\":");
-	if (complete)
-		put_text(out, &call->arguments);
-	else
+	if (status == in_progress)
 		buf_puts(out, "\"\"");
+	else
+		put_text(out, &call->arguments);
 	buf_putc(out, '}');
+}
+
+static const char *kind_of(const struct choice_part *part)
+{
+	return part->kind == CHAT_CALL ? call_kind : part->kind == CHAT_REASONING ? reasoning_kind : message_kind;
 }
 
 static void put_output(struct buf *out, const struct choice *c)
 {
-	size_t n = 0;
+	for (size_t i = 0; i < c->n_parts; i++) {
+		const struct choice_part *part = &c->parts[i];
+		bool last = i + 1 == c->n_parts;
 
-	if (c->reasoning.len)
-		put_text_item(out, c, reasoning_kind, n++, &c->reasoning);
-	if (c->text.len) {
-		buf_puts(out, n ? "," : "");
-		put_text_item(out, c, message_kind, n++, &c->text);
-	}
-	for (size_t i = 0; i < c->n_calls; i++) {
-		buf_puts(out, n ? "," : "");
-		put_call_item(out, c, &c->calls[i], n++, true);
+		buf_puts(out, i ? "," : "");
+		if (part->kind == CHAT_CALL)
+			put_call_item(out, c, &c->calls[part->call], i, call_status(c, &c->calls[part->call], last));
+		else
+			put_text_item(out, c, kind_of(part), i, item_status(c, last), choice_part_text(c, part), part->len);
 	}
 }
 
@@ -197,7 +206,7 @@ static struct buf *begin_item_event(struct choice *c, const char *type)
 static void send_part(struct choice *c, const char *type, const struct buf *text)
 {
 	buf_puts(begin_item_event(c, type), ",\"part\":");
-	put_part(&c->a->event, c->block, text);
+	put_part(&c->a->event, c->block, text->len ? text->data : "", text->len);
 	end_event(c, type);
 }
 
@@ -241,7 +250,7 @@ static void close_call(struct choice *c)
 	end_event(c, "response.function_call_arguments.done");
 }
 
-static void close_item(struct choice *c)
+static void close_item(struct choice *c, bool last)
 {
 	struct buf item = { 0 };
 
@@ -249,10 +258,10 @@ static void close_item(struct choice *c)
 		return;
 	if (c->block == call_kind) {
 		close_call(c);
-		put_call_item(&item, c, open_call(c), c->n_blocks - 1, true);
+		put_call_item(&item, c, open_call(c), c->n_blocks - 1, call_status(c, open_call(c), last));
 	} else {
 		close_text(c);
-		put_text_item(&item, c, c->block, c->n_blocks - 1, &c->item);
+		put_text_item(&item, c, c->block, c->n_blocks - 1, item_status(c, last), c->item.data, c->item.len);
 	}
 	send_item(c, "response.output_item.done", &item);
 	buf_puts(&c->output, c->output.len ? "," : "");
@@ -266,23 +275,27 @@ static void open_text(struct choice *c, const char *kind)
 {
 	struct buf item = { 0 };
 
-	close_item(c);
+	close_item(c, false);
 	c->block = kind;
-	put_text_item(&item, c, kind, c->n_blocks++, NULL);
+	put_text_item(&item, c, kind, c->n_blocks++, in_progress, NULL, 0);
 	send_item(c, "response.output_item.added", &item);
 	send_part(c, "response.content_part.added", &c->item);
 	buf_deinit(&item);
 }
 
-static void send_text(struct choice *c, const char *kind, const char *type, const struct buf *text)
+static void send_text(struct choice *c, const struct choice_part *part)
 {
-	if (text->len == 0)
+	const char *kind = kind_of(part), *text;
+	const char *type = kind == reasoning_kind ? "response.reasoning_text.delta" : "response.output_text.delta";
+
+	if (part->len == 0)
 		return;
 	if (c->block != kind)
 		open_text(c, kind);
-	buf_append(&c->item, text->data, text->len);
+	text = choice_part_text(c, part);
+	buf_append(&c->item, text, part->len);
 	buf_puts(begin_item_event(c, type), ",\"delta\":");
-	put_text(&c->a->event, text);
+	json_put_string(&c->a->event, text, part->len);
 	buf_puts(&c->a->event, kind == reasoning_kind ? "" : ",\"logprobs\":[]");
 	end_event(c, type);
 }
@@ -291,47 +304,42 @@ static void announce(struct choice *c, struct choice_call *call)
 {
 	struct buf item = { 0 };
 
-	close_item(c);
+	close_item(c, false);
 	c->block = call_kind;
 	call->announced = true;
-	put_call_item(&item, c, call, c->n_blocks++, false);
+	put_call_item(&item, c, call, c->n_blocks++, in_progress);
 	send_item(c, "response.output_item.added", &item);
 	buf_deinit(&item);
 }
 
-static void send_calls(struct choice *c)
+static void send_call(struct choice *c, struct choice_call *call)
 {
-	for (size_t i = choice_calls_from(c); i < c->n_calls; i++) {
-		struct choice_call *call = &c->calls[i];
-		size_t from = call->arguments_sent;
+	size_t from = call->arguments_sent;
 
-		if (!call->announced)
-			announce(c, call);
-		call->arguments_sent = call->arguments.len;
-		if (call->arguments.len == from)
-			continue;
-		buf_puts(begin_item_event(c, "response.function_call_arguments.delta"), ",\"delta\":");
-		json_put_string(&c->a->event, call->arguments.data + from, call->arguments.len - from);
-		end_event(c, "response.function_call_arguments.delta");
-	}
+	if (!call->announced)
+		announce(c, call);
+	call->arguments_sent = call->arguments.len;
+	if (call->arguments.len == from)
+		return;
+	buf_puts(begin_item_event(c, "response.function_call_arguments.delta"), ",\"delta\":");
+	json_put_string(&c->a->event, call->arguments.data + from, call->arguments.len - from);
+	end_event(c, "response.function_call_arguments.delta");
 }
 
 static bool chunk(struct choice *c)
 {
-	bool after_calls = choice_text_follows_calls(c);
-
 	if (!c->started) {
 		send_response(c, "response.created", false);
 		send_response(c, "response.in_progress", false);
 	}
-	send_text(c, reasoning_kind, "response.reasoning_text.delta", &c->reasoning);
-	if (!after_calls)
-		send_text(c, message_kind, "response.output_text.delta", &c->text);
-	send_calls(c);
-	if (after_calls)
-		send_text(c, message_kind, "response.output_text.delta", &c->text);
+	for (size_t i = 0; i < c->n_parts; i++) {
+		if (c->parts[i].kind == CHAT_CALL)
+			send_call(c, &c->calls[c->parts[i].call]);
+		else
+			send_text(c, &c->parts[i]);
+	}
 	if (c->done) {
-		close_item(c);
+		close_item(c, true);
 		send_response(c, strcmp(c->finish, "length") == 0 ? "response.incomplete" : "response.completed",
 			true);
 	}
@@ -340,14 +348,14 @@ static bool chunk(struct choice *c)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
-static enum status parse(struct answer *a, struct refusal *no)
+static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	json_t *body;
 
 	TRY(responses_convert(&body, a->body, no));
 	a->request = a->body;
 	a->body = body;
-	return openai_chat_form.parse(a, no);
+	return openai_chat_form.parse(a, scratch, no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)

@@ -210,8 +210,8 @@ static enum status parse_allowed(struct openai_sampling *p, const struct serving
 	return OK;
 }
 
-static enum status encode_word(struct token_buf *ids, const struct serving *s, const char *prefix,
-	const char *word, struct refusal *no)
+static enum status encode_word(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const char *prefix, const char *word, struct refusal *no)
 {
 	struct buf text = { 0 };
 	struct error err;
@@ -219,14 +219,14 @@ static enum status encode_word(struct token_buf *ids, const struct serving *s, c
 
 	buf_puts(&text, prefix);
 	buf_puts(&text, word);
-	st = tokenizer_encode(s->tok, s->scratch, text.data, text.len, TOKENIZER_PARSE_ADDED, ids, &err);
+	st = tokenizer_encode(s->tok, scratch, text.data, text.len, TOKENIZER_PARSE_ADDED, ids, &err);
 	buf_deinit(&text);
 	return st == OK ? OK : refuse_error(no, "bad_words", &err);
 }
 
 /* As vLLM: the word itself, and with a space in front where that is another first token in as many tokens. */
-static enum status add_bad_word(struct openai_sampling *p, const struct serving *s, const json_t *v,
-	struct refusal *no)
+static enum status add_bad_word(struct openai_sampling *p, const struct serving *s,
+	struct tokenizer_scratch *scratch, const json_t *v, struct refusal *no)
 {
 	struct token_buf spaced = { 0 };
 	const char *word = json_string_value(v);
@@ -238,10 +238,10 @@ static enum status add_bad_word(struct openai_sampling *p, const struct serving 
 	word += strspn(word, " \t\r\n");
 	if (!*word)
 		return refuse(no, "bad_words", "bad_words cannot contain an empty string");
-	TRY(encode_word(&p->bad_ids, s, "", word, no));
+	TRY(encode_word(&p->bad_ids, s, scratch, "", word, no));
 	n = p->bad_ids.len - at;
 	p->bad_lengths[p->rules.n_bad++] = (uint32_t)n;
-	TRY_GOTO(out, encode_word(&spaced, s, " ", word, no));
+	TRY_GOTO(out, encode_word(&spaced, s, scratch, " ", word, no));
 	if (spaced.len == n && spaced.data[0] != p->bad_ids.data[at]) {
 		for (size_t i = 0; i < n; i++)
 			token_buf_push(&p->bad_ids, spaced.data[i]);
@@ -252,8 +252,8 @@ out:
 	return st;
 }
 
-static enum status parse_bad_words(struct openai_sampling *p, const struct serving *s, const json_t *body,
-	struct refusal *no)
+static enum status parse_bad_words(struct openai_sampling *p, const struct serving *s,
+	struct tokenizer_scratch *scratch, const json_t *body, struct refusal *no)
 {
 	json_t *list = NULL;
 
@@ -263,7 +263,7 @@ static enum status parse_bad_words(struct openai_sampling *p, const struct servi
 			json_array_size(list));
 	p->bad_lengths = mem_alloc((2 * MAX_BAD_WORDS + MAX_FORBIDDEN) * sizeof(*p->bad_lengths));
 	for (size_t i = 0; i < json_array_size(list); i++)
-		TRY(add_bad_word(p, s, json_array_get(list, i), no));
+		TRY(add_bad_word(p, s, scratch, json_array_get(list, i), no));
 	p->rules.bad_ids = p->bad_ids.data;
 	p->rules.bad_lengths = p->bad_lengths;
 	return OK;
@@ -362,8 +362,8 @@ static enum status parse_count(struct openai_sampling *p, const json_t *body, st
 	return OK;
 }
 
-enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, const json_t *body,
-	const struct http_request *r, struct refusal *no)
+enum status openai_sampling_parse(struct openai_sampling *p, const struct serving *s,
+	struct tokenizer_scratch *scratch, const json_t *body, const struct http_request *r, struct refusal *no)
 {
 	*p = (struct openai_sampling){
 		.max_tokens = -1, .thinking_budget = -1, .n_logprobs = -1, .n_prompt_logprobs = -1, .skip_special = true,
@@ -377,7 +377,7 @@ enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, 
 	TRY(parse_stops(p, body, no));
 	TRY(parse_bias(p, s, body, no));
 	TRY(parse_allowed(p, s, body, no));
-	TRY(parse_bad_words(p, s, body, no));
+	TRY(parse_bad_words(p, s, scratch, body, no));
 	TRY(parse_stream(p, s, body, no));
 	TRY(parse_prompt_rules(p, s, body, no));
 	TRY(parse_identity(p, s, body, r, no));

@@ -46,8 +46,8 @@ struct openai_sampling {
 };
 
 /* The body must outlive the result. Deinit after failure too. */
-enum status openai_sampling_parse(struct openai_sampling *p, struct serving *s, const json_t *body,
-	const struct http_request *r, struct refusal *no);
+enum status openai_sampling_parse(struct openai_sampling *p, const struct serving *s,
+	struct tokenizer_scratch *scratch, const json_t *body, const struct http_request *r, struct refusal *no);
 void openai_sampling_deinit(struct openai_sampling *p);
 
 /* For chat, after the parse: an id that is never generated, at most two of them; one that ends the answer as

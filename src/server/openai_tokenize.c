@@ -13,6 +13,10 @@
 #include "server/worker.h"
 #include "text/detok.h"
 
+/* Bytes of a text that is taken or given, and ids of an answer. */
+#define MAX_TEXT (16 << 20)
+#define MAX_IDS (1 << 20)
+
 static enum status tokenize_text(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
 	const json_t *body, struct refusal *no)
 {
@@ -26,6 +30,8 @@ static enum status tokenize_text(struct token_buf *ids, const struct serving *s,
 		TRY(field_string(&text, body, "content", no));
 	if (!text)
 		return refuse_shape(no, "prompt", "prompt: field required");
+	if (strlen(text) > MAX_TEXT)
+		return refuse(no, "prompt", "prompt: %zu bytes, at most %d are tokenized", strlen(text), MAX_TEXT);
 	TRY(field_bool(&add_special, body, "add_special_tokens", no));
 	if (add_special && config->add_bos && config->bos_id >= 0)
 		token_buf_push(ids, config->bos_id);
@@ -34,32 +40,51 @@ static enum status tokenize_text(struct token_buf *ids, const struct serving *s,
 	return OK;
 }
 
-/* One request, by the worker where its body is long. */
+/* One request: the whole answer is made where its body is read. */
 struct tokenizing {
-	struct worker_job job; /* first */
-	struct call *call;
-	json_t *body; /* owned */
-	struct token_buf ids;
-	bool strings, gone;
-	enum status st;
-	struct refusal no;
+	struct work work; /* first */
+	struct buf out;
 };
 
-static enum status tokenize(struct tokenizing *t, struct tokenizer_scratch *scratch, struct refusal *no)
+static void answer(struct work *work)
 {
-	const struct serving *s = t->call->s;
-	json_t *body;
+	struct tokenizing *t = (struct tokenizing *)work;
 
-	if (t->call->api == CALL_ANTHROPIC) {
-		TRY(anthropic_convert(&body, t->body, true, no));
-		json_decref(t->body);
-		t->body = body;
-	}
-	TRY(openai_check_model(s, t->body, no));
-	TRY(field_bool(&t->strings, t->body, "return_token_strs", no));
-	if (field_get(t->body, "messages"))
-		return chat_prompt_make(&t->ids, s, scratch, t->body, no);
-	return tokenize_text(&t->ids, s, scratch, t->body, no);
+	call_json(work->call, &t->out);
+	free(t);
+}
+
+static void drop(struct work *work)
+{
+	struct tokenizing *t = (struct tokenizing *)work;
+
+	buf_deinit(&t->out);
+	free(t);
+}
+
+static void begin(struct call *c,
+	enum status (*make)(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no))
+{
+	struct tokenizing *t = mem_alloc(sizeof(*t));
+
+	*t = (struct tokenizing){ .work = { .call = c, .make = make, .answer = answer, .drop = drop } };
+	work_begin(&t->work);
+}
+
+static enum status parse(json_t **body, const struct call *c, struct refusal *no)
+{
+	return fields_parse(body, NULL, c->r->body, c->r->body_bytes, no);
+}
+
+/* --- texts to ids --------------------------------------------------------------------------------------- */
+
+static enum status tokenize(struct token_buf *ids, const struct serving *s, struct tokenizer_scratch *scratch,
+	const json_t *body, struct refusal *no)
+{
+	TRY(openai_check_model(s, body, no));
+	if (field_get(body, "messages"))
+		return chat_prompt_make(ids, s, scratch, body, no);
+	return tokenize_text(ids, s, scratch, body, no);
 }
 
 static void put_strings(struct buf *out, const struct serving *s, const struct token_buf *ids)
@@ -80,74 +105,72 @@ static void put_strings(struct buf *out, const struct serving *s, const struct t
 	buf_deinit(&text);
 }
 
-static void run_tokenize(struct worker_job *job, struct tokenizer_scratch *scratch)
+static enum status put_tokens(struct buf *out, const struct serving *s, const json_t *body,
+	const struct token_buf *ids, struct refusal *no)
 {
-	struct tokenizing *t = (struct tokenizing *)job;
+	bool strings = false;
 
-	t->st = tokenize(t, scratch, &t->no);
-}
-
-static void answer_tokenize(struct tokenizing *t)
-{
-	struct buf out = { 0 };
-
-	if (t->call->api == CALL_ANTHROPIC) {
-		buf_printf(&out, "{\"input_tokens\":%zu}", t->ids.len);
-		call_json(t->call, &out);
-		return;
-	}
-	buf_printf(&out, "{\"count\":%zu,\"max_model_len\":%u,\"tokens\":", t->ids.len,
-		t->call->s->max_model_len);
-	json_put_ids(&out, t->ids.data, t->ids.len);
-	buf_puts(&out, ",\"token_strs\":");
-	if (t->strings)
-		put_strings(&out, t->call->s, &t->ids);
+	TRY(field_bool(&strings, body, "return_token_strs", no));
+	if (ids->len > MAX_IDS)
+		return refuse(no, "prompt", "prompt: %zu tokens, an answer lists at most %d", ids->len, MAX_IDS);
+	buf_printf(out, "{\"count\":%zu,\"max_model_len\":%u,\"tokens\":", ids->len, s->max_model_len);
+	json_put_ids(out, ids->data, ids->len);
+	buf_puts(out, ",\"token_strs\":");
+	if (strings)
+		put_strings(out, s, ids);
 	else
-		buf_puts(&out, "null");
-	buf_putc(&out, '}');
-	call_json(t->call, &out);
+		buf_puts(out, "null");
+	buf_putc(out, '}');
+	return OK;
 }
 
-static void end_tokenize(struct worker_job *job)
+static enum status make_tokens(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	struct tokenizing *t = (struct tokenizing *)job;
+	const struct serving *s = work->call->s;
+	struct token_buf ids = { 0 };
+	enum status st;
+	json_t *body;
 
-	if (t->gone)
-		call_drop(t->call);
-	else if (t->st == OK)
-		answer_tokenize(t);
-	else
-		call_refuse(t->call, &t->no);
-	token_buf_deinit(&t->ids);
-	json_decref(t->body);
-	free(t);
+	TRY(parse(&body, work->call, no));
+	st = tokenize(&ids, s, scratch, body, no);
+	if (st == OK)
+		st = put_tokens(&((struct tokenizing *)work)->out, s, body, &ids, no);
+	token_buf_deinit(&ids);
+	json_decref(body);
+	return st;
 }
 
-static void tokenize_gone(void *arg, enum http_close_reason reason)
+static enum status make_count(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	struct tokenizing *t = arg;
+	struct token_buf ids = { 0 };
+	json_t *body, *chat = NULL;
+	enum status st;
 
-	t->gone = true;
-	worker_cancel(t->call->s->worker, &t->job);
+	TRY(parse(&body, work->call, no));
+	st = anthropic_convert(&chat, body, true, no);
+	if (st == OK)
+		st = tokenize(&ids, work->call->s, scratch, chat, no);
+	if (st == OK)
+		buf_printf(&((struct tokenizing *)work)->out, "{\"input_tokens\":%zu}", ids.len);
+	token_buf_deinit(&ids);
+	json_decref(chat);
+	json_decref(body);
+	return st;
 }
 
 void handle_tokenize(struct call *c)
 {
-	struct tokenizing *t = mem_alloc(sizeof(*t));
-
-	*t = (struct tokenizing){ .job = { .run = run_tokenize, .done = end_tokenize }, .call = c };
-	t->st = fields_parse(&t->body, c->r->body, c->r->body_bytes, &t->no);
-	if (t->st == OK && c->r->body_bytes >= WORKER_FROM_BYTES) {
-		http_request_on_close(c->r, tokenize_gone, t);
-		worker_submit(c->s->worker, &t->job);
-		return;
-	}
-	if (t->st == OK)
-		run_tokenize(&t->job, c->s->scratch);
-	end_tokenize(&t->job);
+	begin(c, make_tokens);
 }
 
-static enum status detokenize(struct buf *text, struct serving *s, const json_t *body, struct refusal *no)
+void handle_count_tokens(struct call *c)
+{
+	begin(c, make_count);
+}
+
+/* --- ids to text ---------------------------------------------------------------------------------------- */
+
+static enum status detokenize(struct buf *text, const struct serving *s, const json_t *body, struct refusal *no)
 {
 	json_t *list = NULL;
 	struct detok d;
@@ -162,30 +185,34 @@ static enum status detokenize(struct buf *text, struct serving *s, const json_t 
 
 		TRY(field_id(&id, json_array_get(list, i), "tokens", i, s->vocab, no));
 		detok_push(&d, id, text);
+		if (text->len > MAX_TEXT)
+			return refuse(no, "tokens", "tokens: a text of more than %d bytes", MAX_TEXT);
 	}
 	detok_flush(&d, text);
 	return OK;
 }
 
-void handle_detokenize(struct call *c)
+static enum status make_text(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	struct buf out = { 0 }, text = { 0 };
-	struct refusal no;
-	json_t *body = NULL;
-	enum status st = fields_parse(&body, c->r->body, c->r->body_bytes, &no);
+	struct buf text = { 0 }, *out = &((struct tokenizing *)work)->out;
+	enum status st;
+	json_t *body;
 
-	if (st == OK)
-		st = detokenize(&text, c->s, body, &no);
+	TRY(parse(&body, work->call, no));
+	st = detokenize(&text, work->call->s, body, no);
 	if (st == OK) {
-		buf_puts(&out, "{\"prompt\":");
-		json_put_string(&out, text.data ? text.data : "", text.len);
-		buf_putc(&out, '}');
-		call_json(c, &out);
-	} else {
-		call_refuse(c, &no);
+		buf_puts(out, "{\"prompt\":");
+		json_put_string(out, text.data ? text.data : "", text.len);
+		buf_putc(out, '}');
 	}
 	buf_deinit(&text);
 	json_decref(body);
+	return st;
+}
+
+void handle_detokenize(struct call *c)
+{
+	begin(c, make_text);
 }
 
 void handle_tokenizer_info(struct call *c)

@@ -12,7 +12,9 @@
 enum access {
 	WITH_KEY,
 	OPEN,  /* without a key */
-	ADMIN, /* with a key, and with --enable-admin-endpoints alone; the body, if any, does not matter */
+	/* With a key, and with --enable-admin-endpoints alone. The body, if any, does not matter, so a page of another
+	 * origin could send it without being asked for its own: such ones are refused. */
+	ADMIN,
 };
 
 static const struct route {
@@ -35,7 +37,7 @@ static const struct route {
 	{ "POST", "/chat/completions", handle_chat, WITH_KEY },
 	{ "POST", "/v1/responses", handle_responses, WITH_KEY },
 	{ "POST", "/v1/messages", handle_messages, WITH_KEY },
-	{ "POST", "/v1/messages/count_tokens", handle_tokenize, WITH_KEY },
+	{ "POST", "/v1/messages/count_tokens", handle_count_tokens, WITH_KEY },
 	{ "POST", "/tokenize", handle_tokenize, WITH_KEY },
 	{ "POST", "/detokenize", handle_detokenize, WITH_KEY },
 	{ "GET", "/tokenizer_info", handle_tokenizer_info, WITH_KEY },
@@ -101,8 +103,10 @@ void routes_handle(struct http_request *r, void *arg)
 	bool known;
 	const struct route *route = find(r->method, r->path, &known);
 
-	if (route)
+	if (route) {
 		c->route = route->path;
+		c->method = strcmp(r->method, "HEAD") == 0 ? "HEAD" : route->method;
+	}
 	if (strncmp(r->path, "/v1/messages", 12) == 0)
 		c->api = CALL_ANTHROPIC;
 	else if (strcmp(r->path, "/v1/responses") == 0)
@@ -114,6 +118,9 @@ void routes_handle(struct http_request *r, void *arg)
 		call_unauthorized(c);
 	} else if (!route || is_off(s, route)) {
 		refuse_route(c, known && route == NULL);
+	} else if (route->access == ADMIN && call_is_foreign(c)) {
+		refuse_status(&no, 403, "Forbidden", NULL, "pages of this origin are not allowed: see --allowed-origins");
+		call_refuse(c, &no);
 	} else if (strcmp(route->method, "POST") == 0 && route->access == WITH_KEY && !is_json(r)) {
 		refuse_shape(&no, NULL, "Unsupported Media Type: Only 'application/json' is allowed");
 		call_refuse(c, &no);

@@ -214,6 +214,7 @@ out:
 		http_server_destroy(s->http);
 	if (s->worker)
 		worker_destroy(s->worker);
+	s->worker = NULL;
 	if (s->engine)
 		engine_destroy(s->engine);
 	answer_free_all(s);

@@ -2,6 +2,7 @@
 #ifndef SERVER_SERVING_INT_H
 #define SERVER_SERVING_INT_H
 
+#include <stdatomic.h>
 #include <time.h>
 
 #include "http/loop.h"
@@ -14,6 +15,8 @@
 #define SERVING_MAX_N 128
 #define SERVING_MAX_PROMPTS 1024
 #define SERVING_MAX_CHOICES 4096
+/* JSON values of all bodies whose requests are not answered: they take up to 300 bytes each. */
+#define SERVING_MAX_JSON_VALUES ((size_t)8 << 20)
 
 struct answer;
 struct structured;
@@ -30,7 +33,7 @@ struct serving {
 	struct engine *engine;
 	const struct tokenizer *tok;
 	struct tokenizer_scratch *scratch; /* of the loop's thread */
-	struct worker *worker;             /* has its own */
+	struct worker *worker;             /* owned; has its own */
 	struct chat_format format; /* how the model writes reasoning and calls */
 	uint32_t vocab;   /* ids below this may be in a prompt */
 	uint32_t n_ids;   /* and below this may be generated */
@@ -43,7 +46,8 @@ struct serving {
 	double last_stats_at;
 	uint64_t news_ns;       /* when the news were taken that are being told */
 	struct answer *answers; /* all that have jobs in the engine */
-	uint32_t load;          /* requests for generation in flight */
+	uint32_t load;          /* requests in flight, but those that are answered at once */
+	atomic_size_t json_values;
 	time_t created;
 	bool stopping;
 };
@@ -70,6 +74,7 @@ void handle_chat(struct call *c);
 void handle_messages(struct call *c);
 void handle_responses(struct call *c);
 void handle_tokenize(struct call *c);
+void handle_count_tokens(struct call *c);
 void handle_detokenize(struct call *c);
 void handle_tokenizer_info(struct call *c);
 

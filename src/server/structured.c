@@ -1,6 +1,7 @@
 /* Fields of structured output (server/structured.h). */
 #include "server/structured.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 
 struct structured {
 	struct grammar_vocab *vocab;
+	pthread_mutex_t lock; /* of the cache */
 	struct grammar_cache *cache;
 };
 
@@ -37,6 +39,7 @@ enum status structured_create(struct structured **out, const struct tokenizer *t
 	TRY(grammar_vocab_create(&vocab, tok, n_ids, eos, n_eos, err));
 	*out = mem_alloc(sizeof(**out));
 	(*out)->vocab = vocab;
+	pthread_mutex_init(&(*out)->lock, NULL);
 	(*out)->cache = grammar_cache_create(CACHE_BYTES);
 	return OK;
 }
@@ -46,6 +49,7 @@ void structured_destroy(struct structured *s)
 	if (!s)
 		return;
 	grammar_cache_destroy(s->cache);
+	pthread_mutex_destroy(&s->lock);
 	grammar_vocab_destroy(s->vocab);
 	free(s);
 }
@@ -74,7 +78,7 @@ static enum status ask_schema(struct wish *w, const char *field, const json_t *v
 		return OK;
 	if (!json_is_string(value))
 		return refuse_shape(no, field, "%s: found %s, expected a JSON schema", field, json_type_name(value));
-	if (fields_parse(&w->owned, json_string_value(value), json_string_length(value), no) != OK)
+	if (fields_parse(&w->owned, NULL, json_string_value(value), json_string_length(value), no) != OK)
 		return refuse(no, field, "%s: the text is not a JSON object", field);
 	w->value = w->owned;
 	return OK;
@@ -199,6 +203,23 @@ static void put_key(struct buf *key, const struct wish *w)
 	free(text);
 }
 
+static struct grammar *find(struct structured *s, const struct buf *key)
+{
+	struct grammar *g;
+
+	pthread_mutex_lock(&s->lock);
+	g = grammar_cache_find(s->cache, key->data, key->len);
+	pthread_mutex_unlock(&s->lock);
+	return g;
+}
+
+static void keep(struct structured *s, const struct buf *key, struct grammar *g)
+{
+	pthread_mutex_lock(&s->lock);
+	grammar_cache_put(s->cache, key->data, key->len, g);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static enum status compile(struct grammar **out, const struct structured *s, const struct wish *w, struct error *err)
 {
 	const char *text = json_string_value(w->value);
@@ -226,11 +247,11 @@ static enum status find_or_compile(struct grammar **out, struct structured *s, c
 	enum status st = OK;
 
 	put_key(&key, w);
-	*out = grammar_cache_find(s->cache, key.data, key.len);
+	*out = find(s, &key);
 	if (!*out) {
 		st = compile(out, s, w, &err);
 		if (st == OK)
-			grammar_cache_put(s->cache, key.data, key.len, *out);
+			keep(s, &key, *out);
 		else if (err.code == E_NOMEM)
 			st = refuse_status(no, 429, "TooManyRequestsError", w->field, "%s: %s", w->field, err.msg);
 		else
@@ -287,11 +308,11 @@ enum status structured_tools(struct grammar **out, struct structured *s, const s
 	text = json_dumps(tools, JSON_COMPACT);
 	buf_printf(&key, "tools %d %s", parallel, text ? text : "");
 	free(text);
-	*out = grammar_cache_find(s->cache, key.data, key.len);
+	*out = find(s, &key);
 	if (!*out) {
 		st = compile_tools(out, s, format, tools, parallel, no);
 		if (st == OK)
-			grammar_cache_put(s->cache, key.data, key.len, *out);
+			keep(s, &key, *out);
 	}
 	buf_deinit(&key);
 	return st;

@@ -3,7 +3,7 @@
  * compiled grammars of the server.
  *
  * response_format, structured_outputs and vLLM's older guided_* fields are names of one thing; a request has
- * one constraint at most. Compiling is on the loop's thread, for at most GRAMMAR_MAX_COMPILE_MS.
+ * one constraint at most. Any thread may ask; compiling takes it for at most GRAMMAR_MAX_COMPILE_MS.
  */
 #ifndef SERVER_STRUCTURED_H
 #define SERVER_STRUCTURED_H

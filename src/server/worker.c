@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 
-struct job_list {
-	struct worker_job *first, **end;
+struct work_list {
+	struct work *first, **end;
 };
 
 struct worker {
@@ -15,95 +15,199 @@ struct worker {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping;
-	struct job_list todo, finished; /* under the lock */
+	struct work_list todo, finished; /* under the lock */
 	struct http_bell *bell;
 	struct tokenizer_scratch *scratch; /* the thread's */
 };
 
-static void list_init(struct job_list *l)
+/* --- the lists ------------------------------------------------------------------------------------------ */
+
+static void list_init(struct work_list *l)
 {
 	l->first = NULL;
 	l->end = &l->first;
 }
 
-static void list_put(struct job_list *l, struct worker_job *job)
+static void list_put(struct work_list *l, struct work *work)
 {
-	job->next = NULL;
-	*l->end = job;
-	l->end = &job->next;
+	work->next = NULL;
+	*l->end = work;
+	l->end = &work->next;
 }
 
-static struct worker_job *list_take(struct job_list *l)
+static struct work *list_take(struct work_list *l)
 {
-	struct worker_job *job = l->first;
+	struct work *work = l->first;
 
-	if (!job)
+	if (!work)
 		return NULL;
-	l->first = job->next;
+	l->first = work->next;
 	if (!l->first)
 		l->end = &l->first;
-	return job;
+	return work;
 }
 
-static void *work(void *arg)
+static bool list_remove(struct work_list *l, const struct work *work)
+{
+	for (struct work **link = &l->first; *link; link = &(*link)->next) {
+		if (*link != work)
+			continue;
+		*link = work->next;
+		if (!*link)
+			l->end = link;
+		return true;
+	}
+	return false;
+}
+
+/* --- the thread ----------------------------------------------------------------------------------------- */
+
+static void make(struct work *work, struct tokenizer_scratch *scratch)
+{
+	work->st = work->make(work, scratch, &work->no);
+	work->made = true;
+}
+
+static void *run(void *arg)
 {
 	struct worker *w = arg;
-	struct worker_job *job;
+	struct work *work;
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->stopping) {
-		job = list_take(&w->todo);
-		if (!job) {
+		work = list_take(&w->todo);
+		if (!work) {
 			pthread_cond_wait(&w->changed, &w->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&w->lock);
-		job->run(job, w->scratch);
+		make(work, w->scratch);
 		pthread_mutex_lock(&w->lock);
-		list_put(&w->finished, job);
+		list_put(&w->finished, work);
 		http_bell_ring(w->bell);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
 
+/* --- the loop ------------------------------------------------------------------------------------------- */
+
+static void finish(struct work *work)
+{
+	if (!work->gone && work->st == OK) {
+		work->answer(work);
+		return;
+	}
+	if (work->gone)
+		call_drop(work->call);
+	else
+		call_refuse(work->call, &work->no);
+	work->drop(work);
+}
+
 static void finish_all(void *arg)
 {
 	struct worker *w = arg;
-	struct worker_job *job;
+	struct work *work;
 
 	for (;;) {
 		pthread_mutex_lock(&w->lock);
-		job = list_take(&w->finished);
+		work = list_take(&w->finished);
 		pthread_mutex_unlock(&w->lock);
-		if (!job)
+		if (!work)
 			return;
-		job->done(job);
+		if (work->call) {
+			BUG_ON(!work->made && !work->gone);
+			work->call->s->load--;
+			finish(work);
+		} else {
+			work->drop(work);
+		}
 	}
 }
 
-void worker_submit(struct worker *w, struct worker_job *job)
+static void submit(struct worker *w, struct work *work)
 {
 	pthread_mutex_lock(&w->lock);
-	list_put(&w->todo, job);
+	list_put(&w->todo, work);
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 }
 
-void worker_cancel(struct worker *w, struct worker_job *job)
+/* Its body no longer counts among those that are held, so it must not wait on. */
+static void peer_gone(void *arg, enum http_close_reason reason)
 {
+	struct work *work = arg;
+	struct worker *w = work->call->s->worker;
+
+	work->gone = true;
 	pthread_mutex_lock(&w->lock);
-	for (struct worker_job **link = &w->todo.first; *link; link = &(*link)->next) {
-		if (*link != job)
-			continue;
-		*link = job->next;
-		if (!*link)
-			w->todo.end = link;
-		list_put(&w->finished, job);
+	if (list_remove(&w->todo, work)) {
+		list_put(&w->finished, work);
 		http_bell_ring(w->bell);
-		break;
 	}
 	pthread_mutex_unlock(&w->lock);
+}
+
+void work_begin(struct work *work)
+{
+	struct serving *s = work->call->s;
+
+	if (work->call->r->body_bytes < WORKER_FROM_BYTES) {
+		make(work, s->scratch);
+		finish(work);
+		return;
+	}
+	s->load++;
+	http_request_on_close(work->call->r, peer_gone, work);
+	submit(s->worker, work);
+}
+
+/* --- JSON ----------------------------------------------------------------------------------------------- */
+
+struct freeing {
+	struct work work; /* first; without a call */
+	json_t *v;        /* owned */
+};
+
+static enum status free_value(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
+{
+	struct freeing *f = (struct freeing *)work;
+
+	json_decref(f->v);
+	f->v = NULL;
+	return OK;
+}
+
+static void end_freeing(struct work *work)
+{
+	struct freeing *f = (struct freeing *)work;
+
+	json_decref(f->v);
+	free(f);
+}
+
+void work_free_json(struct serving *s, json_t *v, size_t body_bytes)
+{
+	struct freeing *f;
+
+	if (!v || !s->worker || body_bytes < WORKER_FROM_BYTES) {
+		json_decref(v);
+		return;
+	}
+	f = mem_alloc(sizeof(*f));
+	*f = (struct freeing){ .work = { .make = free_value, .drop = end_freeing }, .v = v };
+	submit(s->worker, &f->work);
+}
+
+/* --- start and end -------------------------------------------------------------------------------------- */
+
+static void free_worker(struct worker *w)
+{
+	tokenizer_scratch_destroy(w->scratch);
+	pthread_cond_destroy(&w->changed);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
 }
 
 enum status worker_create(struct worker **out, struct http_loop *loop, struct error *err)
@@ -117,8 +221,8 @@ enum status worker_create(struct worker **out, struct http_loop *loop, struct er
 	pthread_cond_init(&w->changed, NULL);
 	w->scratch = tokenizer_scratch_create();
 	TRY_GOTO(no_bell, http_bell_create(&w->bell, loop, finish_all, w, err));
-	if (pthread_create(&w->thread, NULL, work, w) != 0) {
-		st = error_set(err, E_NOMEM, "cannot start the thread that reads long prompts");
+	if (pthread_create(&w->thread, NULL, run, w) != 0) {
+		st = error_set(err, E_NOMEM, "cannot start the thread that reads long bodies");
 		goto no_thread;
 	}
 	*out = w;
@@ -126,28 +230,25 @@ enum status worker_create(struct worker **out, struct http_loop *loop, struct er
 no_thread:
 	http_bell_destroy(w->bell);
 no_bell:
-	tokenizer_scratch_destroy(w->scratch);
-	pthread_cond_destroy(&w->changed);
-	pthread_mutex_destroy(&w->lock);
-	free(w);
+	free_worker(w);
 	return st;
 }
 
 void worker_destroy(struct worker *w)
 {
-	struct worker_job *job;
+	struct work *work;
 
 	pthread_mutex_lock(&w->lock);
 	w->stopping = true;
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
-	while ((job = list_take(&w->todo)))
-		list_put(&w->finished, job);
-	finish_all(w);
+	/* What is dropped may leave JSON to be freed. */
+	while (w->todo.first || w->finished.first) {
+		while ((work = list_take(&w->todo)))
+			list_put(&w->finished, work);
+		finish_all(w);
+	}
 	http_bell_destroy(w->bell);
-	tokenizer_scratch_destroy(w->scratch);
-	pthread_cond_destroy(&w->changed);
-	pthread_mutex_destroy(&w->lock);
-	free(w);
+	free_worker(w);
 }

@@ -1,35 +1,53 @@
 /*
- * One thread for work that would hold up the loop: making the prompts of long bodies.
+ * The work on a request: what is made of its body before it can be answered. Short bodies are read at once, on the
+ * loop's thread; long ones by a second thread, in their order, since one of them would hold up everybody.
  *
- *   worker_submit(s->worker, &mine->job);       run(job, scratch) on the worker's thread, in order,
- *                                               then done(job) on the loop's
+ *   struct mine {
+ *           struct work work;                     first
+ *           ...
+ *   };
+ *   m->work = (struct work){ .call = c, .make = make, .answer = answer, .drop = drop };
+ *   work_begin(&m->work);                         from here on m is the work's
  *
- * A job belongs to its submitter; between submit and done, what run touches is run's alone. What is left
- * when the worker is destroyed does not run, but is done: so every job is done exactly once.
+ * make() is called first. It touches what is the work's own, the call's request, and what never changes: tokenizer,
+ * template, options, and what has a lock of its own. Then, on the loop, answer() when the call is to be answered, or
+ * drop() when it is gone: make() refused it, or its peer left. Both take m back. Work whose turn has not come is
+ * dropped as soon as its peer leaves.
  */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
+#include <jansson.h>
+
 #include "base/error.h"
-#include "http/loop.h"
+#include "server/refusal.h"
+#include "server/serving_int.h"
 #include "text/tokenizer.h"
 
-/* Bodies up to this many bytes are read on the loop's thread: that takes milliseconds. */
-#define WORKER_FROM_BYTES 65536u
+/* Bodies up to this many bytes are read on the loop's thread: the worst of them take ten milliseconds. */
+#define WORKER_FROM_BYTES 32768u
 
-struct worker_job {
-	struct worker_job *next;
-	void (*run)(struct worker_job *job, struct tokenizer_scratch *scratch);
-	void (*done)(struct worker_job *job);
+struct work {
+	struct call *call;
+	enum status (*make)(struct work *w, struct tokenizer_scratch *scratch, struct refusal *no);
+	void (*answer)(struct work *w);
+	void (*drop)(struct work *w);
+	/* The worker's. */
+	struct work *next;
+	bool made, gone;
+	enum status st;
+	struct refusal no;
 };
 
 struct worker;
 
 enum status worker_create(struct worker **out, struct http_loop *loop, struct error *err);
-/* Waits for the job in progress. */
+/* Waits for the work in progress. What is left is not made, but dropped: its peers must be gone. */
 void worker_destroy(struct worker *w);
-void worker_submit(struct worker *w, struct worker_job *job);
-/* From the loop: a job whose turn has not come does not run, and is done soon. */
-void worker_cancel(struct worker *w, struct worker_job *job);
+
+void work_begin(struct work *w);
+
+/* Frees the JSON of a body of so many bytes, aside where that takes long. */
+void work_free_json(struct serving *s, json_t *v, size_t body_bytes);
 
 #endif

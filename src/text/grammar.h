@@ -37,7 +37,7 @@ struct grammar;       /* counted references */
 enum status grammar_vocab_create(struct grammar_vocab **out, const struct tokenizer *tok, uint32_t n_ids,
 	const int32_t *eos, uint32_t n_eos, struct error *err);
 void grammar_vocab_destroy(struct grammar_vocab *v); /* after its grammars */
-/* Compiling is E_NOMEM while the states of all its grammars that are alive exceed this; 1 GiB before. */
+/* Compiling is E_NOMEM while all its grammars that are alive hold more than this; 1 GiB before. */
 void grammar_vocab_limit(struct grammar_vocab *v, size_t bytes);
 
 struct grammar_json_options {
@@ -81,7 +81,7 @@ void grammar_unref(struct grammar *g); /* NULL is fine */
 /* What it holds now: it grows, within bounds, while it is used. */
 size_t grammar_bytes(struct grammar *g);
 
-/* Owned; constraint_destroy(). */
+/* Owned; constraint_destroy(). Neither waits for the matchers of other threads. */
 struct constraint *grammar_matcher_create(struct grammar *g);
 /* An independent copy in the same state. */
 struct constraint *grammar_matcher_fork(const struct constraint *c);

@@ -2,8 +2,9 @@
  * The automaton over a grammar's states, built as texts walk it (text/grammar_int.h).
  *
  * Invariant: a set of configs holds only states that read something, and the end of the whole text; each is
- * sorted, so equal sets have equal numbers. A set with more than MAX_CONFIGS counts as dead, and so does a
- * stack deeper than MAX_DEPTH: both only take texts away.
+ * sorted, so equal sets have equal numbers. A set of more than MAX_CONFIGS counts as dead, and so do one whose
+ * stacks are deeper than MAX_DEPTHS together and a stack deeper than MAX_DEPTH: all three only take texts away, and
+ * depend on nothing but the text.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +14,18 @@
 
 #define MAX_CONFIGS 2048u
 #define MAX_DEPTH 1000u
+#define MAX_DEPTHS 32768u
 #define SEEN_SLOTS (8u * MAX_CONFIGS)
-#define SOFT_BYTES ((size_t)6 << 20)
-#define MOST_SOFT_BYTES ((size_t)64 << 20)
-#define WALK_BYTES ((size_t)6 << 20) /* that one walk of the vocabulary may add past the soft bound */
+#define SOFT_BYTES ((size_t)4 << 20)
 
 /* Scratch of one step. */
 struct auto_closure {
 	struct auto_config set[MAX_CONFIGS], todo[4 * MAX_CONFIGS];
 	struct auto_config seen[SEEN_SLOTS];
 	uint32_t stamp[SEEN_SLOTS];
+	uint32_t path[MAX_DEPTH];
 	uint32_t now;
-	uint32_t n_set, n_todo, n_seen;
+	uint32_t n_set, n_todo, n_seen, depths;
 	bool accepts, over;
 };
 
@@ -96,7 +97,7 @@ static void begin(struct automaton *a)
 		memset(k->stamp, 0, sizeof(k->stamp));
 		k->now = 1;
 	}
-	k->n_set = k->n_todo = k->n_seen = 0;
+	k->n_set = k->n_todo = k->n_seen = k->depths = 0;
 	k->accepts = k->over = false;
 }
 
@@ -132,6 +133,18 @@ static void visit_call(struct automaton *a, const struct nfa_state *s, uint32_t 
 	visit(a, a->nfa->entry[s->a], stack);
 }
 
+static void keep(struct automaton *a, struct auto_config c)
+{
+	struct auto_closure *k = a->closure;
+
+	if (c.stack != AUTO_NO_STACK)
+		k->depths += a->stacks[c.stack].depth;
+	if (k->n_set == MAX_CONFIGS || k->depths > MAX_DEPTHS)
+		k->over = true;
+	else
+		k->set[k->n_set++] = c;
+}
+
 /* Follows what reads nothing; what reads or ends stays in the set. */
 static void close_set(struct automaton *a)
 {
@@ -157,10 +170,7 @@ static void close_set(struct automaton *a)
 			break;
 		case NFA_SET:
 		case NFA_TOKEN:
-			if (k->n_set == MAX_CONFIGS)
-				k->over = true;
-			else
-				k->set[k->n_set++] = c;
+			keep(a, c);
 			break;
 		}
 	}
@@ -193,9 +203,9 @@ static uint32_t new_state(struct automaton *a)
 	size_t row = a->nfa->n_classes, at = a->n_states * row;
 
 	a->states = mem_grow(a->states, &a->cap_states, a->n_states + 1, sizeof(*a->states));
-	a->next = mem_grow(a->next, &a->cap_next, at + row, sizeof(*a->next));
+	a->edges = mem_grow(a->edges, &a->cap_edges, at + row, sizeof(*a->edges));
 	for (size_t i = 0; i < row; i++)
-		a->next[at + i] = AUTO_UNKNOWN;
+		a->edges[at + i] = (struct auto_edge){ .to = AUTO_UNKNOWN };
 	a->states[a->n_states] = (struct auto_state){ .mask = -1 };
 	return (uint32_t)a->n_states++;
 }
@@ -231,14 +241,12 @@ static void grow_states(struct automaton *a)
 	a->state_table.used = (uint32_t)a->n_states;
 }
 
-/* The number of the set that was visited. */
-static uint32_t finish(struct automaton *a)
+/* The number of the set that the scratch holds. */
+static uint32_t number_of_set(struct automaton *a)
 {
 	struct auto_closure *k = a->closure;
 	uint32_t slot, id;
 
-	close_set(a);
-	a->work += k->n_seen + 4 * k->n_set + 1;
 	if (k->over || (k->n_set == 0 && !k->accepts))
 		return AUTO_DEAD;
 	qsort(k->set, k->n_set, sizeof(*k->set), config_cmp);
@@ -247,8 +255,6 @@ static uint32_t finish(struct automaton *a)
 		if (same_set(a, id, k->set, k->n_set, k->accepts))
 			return id;
 	}
-	if (auto_bytes(a) > a->soft_bytes + WALK_BYTES)
-		return AUTO_DEAD;
 	id = add_state(a, k);
 	a->state_table.slots[slot] = id;
 	if (++a->state_table.used > a->state_table.mask / 2)
@@ -256,13 +262,19 @@ static uint32_t finish(struct automaton *a)
 	return id;
 }
 
+static uint32_t finish(struct automaton *a)
+{
+	close_set(a);
+	return number_of_set(a);
+}
+
 uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
 {
+	const struct auto_closure *k = a->closure;
 	uint8_t byte = a->nfa->byte_of[class];
-	uint32_t to;
+	struct auto_edge *e;
+	uint32_t to, cost;
 
-	if (a->work >= a->until)
-		return AUTO_DEAD;
 	begin(a);
 	for (uint32_t i = 0; i < a->states[state].n; i++) {
 		struct auto_config c = a->configs[a->states[state].at + i];
@@ -272,7 +284,9 @@ uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
 			visit(a, s->b, c.stack);
 	}
 	to = finish(a);
-	a->next[(size_t)state * a->nfa->n_classes + class] = to;
+	cost = 1 + a->states[state].n / 8 + k->n_seen + 4 * k->n_set + a->nfa->n_classes / 4; /* time, and memory */
+	e = &a->edges[(size_t)state * a->nfa->n_classes + class];
+	*e = (struct auto_edge){ .to = to, .cost = cost < UINT16_MAX ? (uint16_t)cost : UINT16_MAX, .stamp = e->stamp };
 	return to;
 }
 
@@ -293,70 +307,118 @@ uint32_t auto_step_token(struct automaton *a, uint32_t state, int32_t id)
 
 /* --- life ------------------------------------------------------------------------------------------------ */
 
-static void start(struct automaton *a)
+static void lead_nowhere(struct automaton *a, uint32_t state)
 {
-	uint32_t root;
+	for (uint32_t c = 0; c < a->nfa->n_classes; c++)
+		a->edges[(size_t)state * a->nfa->n_classes + c].to = AUTO_DEAD;
+}
 
-	a->n_states = a->n_configs = a->n_stacks = 0;
+struct auto_closure *auto_closure_create(void)
+{
+	return mem_alloc(sizeof(struct auto_closure));
+}
+
+size_t auto_closure_bytes(void)
+{
+	return sizeof(struct auto_closure);
+}
+
+struct automaton *auto_create(const struct nfa *nfa, struct auto_closure *closure)
+{
+	struct automaton *a = mem_alloc(sizeof(*a));
+
+	*a = (struct automaton){ .nfa = nfa, .closure = closure };
 	table_init(&a->state_table, 256);
 	table_init(&a->stack_table, 256);
-	for (uint32_t id = AUTO_DEAD; id <= AUTO_ENDED; id++) {
-		uint32_t at = new_state(a);
-
-		for (uint32_t c = 0; c < a->nfa->n_classes; c++)
-			a->next[(size_t)at * a->nfa->n_classes + c] = AUTO_DEAD;
-	}
+	for (uint32_t id = AUTO_DEAD; id <= AUTO_ENDED; id++)
+		lead_nowhere(a, new_state(a));
 	a->states[AUTO_ENDED].accepts = 1;
 	begin(a);
-	visit(a, a->nfa->entry[a->nfa->root], AUTO_NO_STACK);
-	root = finish(a);
-	if (root != AUTO_START) { /* its beginning alone is more than a set holds */
-		root = new_state(a);
-		for (uint32_t c = 0; c < a->nfa->n_classes; c++)
-			a->next[(size_t)root * a->nfa->n_classes + c] = AUTO_DEAD;
-	}
+	visit(a, nfa->entry[nfa->root], AUTO_NO_STACK);
+	if (finish(a) != AUTO_START) /* its beginning alone is more than a set holds */
+		lead_nowhere(a, new_state(a));
+	return a;
 }
 
-void auto_init(struct automaton *a, const struct nfa *nfa)
+void auto_destroy(struct automaton *a)
 {
-	*a = (struct automaton){ .nfa = nfa, .until = UINT64_MAX, .soft_bytes = SOFT_BYTES };
-	a->closure = mem_alloc(sizeof(*a->closure));
-	start(a);
-}
-
-void auto_forget(struct automaton *a)
-{
-	a->epoch++;
-	start(a);
-}
-
-void auto_deinit(struct automaton *a)
-{
+	if (!a)
+		return;
 	free(a->states);
-	free(a->next);
+	free(a->edges);
 	free(a->configs);
 	free(a->stacks);
 	free(a->state_table.slots);
 	free(a->stack_table.slots);
-	free(a->closure);
+	free(a->moved);
+	free(a);
 }
 
 size_t auto_bytes(const struct automaton *a)
 {
-	return a->n_states * (sizeof(*a->states) + a->nfa->n_classes * sizeof(*a->next)) +
-		a->n_configs * sizeof(*a->configs) + a->n_stacks * sizeof(*a->stacks) +
-		((size_t)a->state_table.mask + a->stack_table.mask) * sizeof(uint32_t);
+	return a->cap_states * sizeof(*a->states) + a->cap_edges * sizeof(*a->edges) +
+		a->cap_configs * sizeof(*a->configs) + a->cap_stacks * sizeof(*a->stacks) +
+		((size_t)a->state_table.mask + a->stack_table.mask + 2) * sizeof(uint32_t) +
+		(a->moved ? a->n_stacks * sizeof(*a->moved) : 0) + sizeof(*a);
 }
 
+/* What is needed, of the arrays: their room doubles. */
+static size_t used_bytes(const struct automaton *a)
+{
+	return a->n_states * (sizeof(*a->states) + a->nfa->n_classes * sizeof(*a->edges)) +
+		a->n_configs * sizeof(*a->configs) + a->n_stacks * sizeof(*a->stacks);
+}
+
+/* As much as came over may be added before all moves again, so that moving stays a part of the work. */
 bool auto_is_full(const struct automaton *a)
 {
-	return auto_bytes(a) > a->soft_bytes;
+	size_t soft = 2 * a->moved_bytes > SOFT_BYTES ? 2 * a->moved_bytes : SOFT_BYTES;
+
+	return used_bytes(a) > soft || a->walk > UINT16_MAX - 2;
 }
 
-void auto_make_room(struct automaton *a)
-{
-	size_t want = 2 * auto_bytes(a);
+/* --- moving ---------------------------------------------------------------------------------------------- */
 
-	if (want > a->soft_bytes)
-		a->soft_bytes = want < MOST_SOFT_BYTES ? want : MOST_SOFT_BYTES;
+/* A stack's number in `to`: down to what has moved already, and up again. */
+static uint32_t move_stack(struct automaton *to, struct automaton *from, uint32_t stack)
+{
+	uint32_t *path = to->closure->path, n = 0, at = AUTO_NO_STACK;
+
+	for (; stack != AUTO_NO_STACK; stack = from->stacks[stack].below) {
+		if (from->moved[stack] != AUTO_UNKNOWN) {
+			at = from->moved[stack];
+			break;
+		}
+		path[n++] = stack;
+	}
+	while (n) {
+		at = push(to, from->stacks[path[--n]].ret, at);
+		from->moved[path[n]] = at;
+	}
+	return at;
+}
+
+uint32_t auto_move(struct automaton *to, struct automaton *from, uint32_t state)
+{
+	const struct auto_state *s = &from->states[state];
+	struct auto_closure *k = to->closure;
+	size_t before = used_bytes(to);
+	uint32_t id;
+
+	if (state <= AUTO_START)
+		return state;
+	if (!from->moved) {
+		from->moved = mem_alloc((from->n_stacks + 1) * sizeof(*from->moved));
+		memset(from->moved, 0xFF, from->n_stacks * sizeof(*from->moved));
+	}
+	begin(to);
+	k->accepts = s->accepts;
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct auto_config c = from->configs[s->at + i];
+
+		k->set[k->n_set++] = (struct auto_config){ c.state, move_stack(to, from, c.stack) };
+	}
+	id = number_of_set(to);
+	to->moved_bytes += used_bytes(to) - before;
+	return id;
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #define MAX_ENTRIES 256u
+#define DROPPED_AT_ONCE 4
 
 struct entry {
 	char *key; /* owned */
@@ -64,6 +65,19 @@ static void move_first(struct grammar_cache *c, size_t i)
 	c->list[0] = e;
 }
 
+/* Grammars grow while they are used: their sizes are taken anew. Few are dropped at a time, since freeing takes time. */
+static void shrink(struct grammar_cache *c)
+{
+	size_t bytes = 0, keep = 0;
+
+	while (keep < c->n && bytes <= c->limit_bytes) {
+		bytes += grammar_bytes(c->list[keep].g) + c->list[keep].len;
+		keep += bytes <= c->limit_bytes || keep == 0;
+	}
+	for (int i = 0; i < DROPPED_AT_ONCE && c->n > keep; i++)
+		drop_last(c);
+}
+
 struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, size_t len)
 {
 	uint64_t h = hash(key, len);
@@ -76,20 +90,8 @@ struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, siz
 		move_first(c, i);
 		return grammar_ref(c->list[0].g);
 	}
+	shrink(c); /* what is compiled next needs room */
 	return NULL;
-}
-
-/* Grammars grow while they are used: their sizes are taken anew. */
-static void shrink(struct grammar_cache *c)
-{
-	size_t bytes = 0, keep = 0;
-
-	while (keep < c->n && bytes <= c->limit_bytes) {
-		bytes += grammar_bytes(c->list[keep].g) + c->list[keep].len;
-		keep += bytes <= c->limit_bytes || keep == 0;
-	}
-	while (c->n > keep)
-		drop_last(c);
 }
 
 void grammar_cache_put(struct grammar_cache *c, const char *key, size_t len, struct grammar *g)

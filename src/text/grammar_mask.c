@@ -4,7 +4,7 @@
  * One walk over the trie, cut where the automaton is dead. Where any plain text may come, as inside a JSON
  * string, the plain tokens are one copy and only the others are walked. A mask that took long is kept. One
  * that takes too long, in a grammar whose automaton grows without end, lacks tokens of several bytes: single
- * bytes always remain, so that no text is out of reach.
+ * bytes always remain, so that no text is out of reach. Which tokens those are is a matter of the state alone.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 
 #define KEEP_ABOVE 2000u /* nodes visited; below, walking again costs little more than copying */
 #define MAX_PLAIN_STATES 512u
-#define MAX_WORK 1000000u /* configs that one mask may look at; a few tens of milliseconds */
+#define MAX_WORK 128000u /* of one walk, in the unit of an edge's cost: some milliseconds; ordinary grammars need a half */
 
 static void set_bit(uint32_t *mask, uint32_t id)
 {
@@ -22,7 +22,7 @@ static void set_bit(uint32_t *mask, uint32_t id)
 }
 
 /* Nodes visited. */
-static uint32_t walk(struct automaton *a, const struct grammar_vocab *v, const struct trie *t, uint32_t from,
+static uint32_t walk(struct auto_walk *w, const struct grammar_vocab *v, const struct trie *t, uint32_t from,
 	uint32_t *mask)
 {
 	uint32_t at[GRAMMAR_MAX_TOKEN_BYTES + 1], visited = 0;
@@ -30,7 +30,7 @@ static uint32_t walk(struct automaton *a, const struct grammar_vocab *v, const s
 	at[0] = from;
 	for (uint32_t i = 0; i < t->n; visited++) {
 		const struct trie_node *n = &t->nodes[i];
-		uint32_t to = auto_step(a, at[n->depth], n->byte);
+		uint32_t to = auto_walk_step(w, at[n->depth], n->byte);
 
 		if (to == AUTO_DEAD) {
 			i = n->skip;
@@ -134,7 +134,7 @@ static void plain_add(struct plain_walk *w, uint32_t state, enum phase phase)
 /* Every plain text of up to plain_bytes bytes leads somewhere. */
 static bool takes_plain(struct grammar *g, uint32_t state)
 {
-	struct automaton *a = &g->au;
+	struct auto_walk steps = auto_walk_begin(g->now, MAX_WORK);
 	struct plain_walk w = { .n = 0 };
 	uint32_t from = 0;
 
@@ -147,7 +147,7 @@ static bool takes_plain(struct grammar *g, uint32_t state)
 				uint8_t c = g->samples[i];
 				bool ok;
 				enum phase p = phase_after(w.list[from].phase, c, &ok);
-				uint32_t to = ok ? auto_step(a, w.list[from].state, c) : AUTO_DEAD;
+				uint32_t to = ok ? auto_walk_step(&steps, w.list[from].state, c) : AUTO_DEAD;
 
 				if (ok && to == AUTO_DEAD)
 					w.fails = true;
@@ -165,23 +165,21 @@ static uint32_t compute(struct grammar *g, uint32_t state, uint32_t *mask)
 {
 	const struct grammar_vocab *v = g->v;
 	uint32_t words = constraint_words(v->n_ids), visited;
+	struct auto_walk steps;
 
 	memset(mask, 0, words * sizeof(*mask));
-	first_bytes(&g->au, v, &v->plain, state, mask);
-	first_bytes(&g->au, v, &v->rest, state, mask);
-	g->au.until = g->au.work + MAX_WORK;
-	if (!g->au.states[state].plain)
-		g->au.states[state].plain = takes_plain(g, state) ? 2 : 1;
-	if (g->au.states[state].plain == 2) {
+	first_bytes(g->now, v, &v->plain, state, mask);
+	first_bytes(g->now, v, &v->rest, state, mask);
+	if (!g->now->states[state].plain)
+		g->now->states[state].plain = takes_plain(g, state) ? 2 : 1;
+	steps = auto_walk_begin(g->now, MAX_WORK);
+	if (g->now->states[state].plain == 2) {
 		for (uint32_t i = 0; i < words; i++)
 			mask[i] |= v->plain_mask[i];
-		visited = walk(&g->au, v, &v->rest, state, mask);
-	} else {
-		visited = walk(&g->au, v, &v->plain, state, mask);
-		visited += walk(&g->au, v, &v->rest, state, mask);
+		return walk(&steps, v, &v->rest, state, mask);
 	}
-	g->au.until = UINT64_MAX;
-	return visited;
+	visited = walk(&steps, v, &v->plain, state, mask);
+	return visited + walk(&steps, v, &v->rest, state, mask);
 }
 
 static void keep(struct grammar *g, uint32_t state, const uint32_t *mask)
@@ -192,19 +190,19 @@ static void keep(struct grammar *g, uint32_t state, const uint32_t *mask)
 	if (!slot->words)
 		slot->words = mem_alloc(bytes);
 	else if (slot->state != AUTO_UNKNOWN)
-		g->au.states[slot->state].mask = -1;
+		g->now->states[slot->state].mask = -1;
 	memcpy(slot->words, mask, bytes);
 	slot->state = state;
-	g->au.states[state].mask = (int32_t)g->next_slot;
+	g->now->states[state].mask = (int32_t)g->next_slot;
 	g->next_slot = (g->next_slot + 1) % MASK_SLOTS;
 }
 
 static void add_tokens(struct grammar *g, uint32_t state, uint32_t *mask)
 {
-	const struct auto_state *s = &g->au.states[state];
+	const struct auto_state *s = &g->now->states[state];
 
 	for (uint32_t i = 0; s->has_token && i < s->n; i++) {
-		const struct nfa_state *q = &g->nfa.states[g->au.configs[s->at + i].state];
+		const struct nfa_state *q = &g->nfa.states[g->now->configs[s->at + i].state];
 
 		if (q->kind == NFA_TOKEN && q->a < g->v->n_ids)
 			set_bit(mask, q->a);
@@ -213,34 +211,48 @@ static void add_tokens(struct grammar *g, uint32_t state, uint32_t *mask)
 
 void grammar_mask(struct grammar *g, uint32_t state, uint32_t *mask)
 {
-	int32_t slot = g->au.states[state].mask;
+	int32_t slot = g->now->states[state].mask;
 
 	if (slot >= 0)
 		memcpy(mask, g->masks[slot].words, constraint_words(g->v->n_ids) * sizeof(*mask));
 	else if (compute(g, state, mask) > KEEP_ABOVE)
 		keep(g, state, mask);
 	add_tokens(g, state, mask);
-	for (uint32_t i = 0; g->au.states[state].accepts && i < g->v->n_eos; i++) {
+	for (uint32_t i = 0; g->now->states[state].accepts && i < g->v->n_eos; i++) {
 		if ((uint32_t)g->v->eos[i] < g->v->n_ids)
 			set_bit(mask, (uint32_t)g->v->eos[i]);
 	}
 }
 
-void grammar_forget(struct grammar *g)
+void grammar_renew(struct grammar *g)
 {
-	auto_forget(&g->au);
+	g->old = g->now;
+	g->now = auto_create(&g->nfa, g->closure);
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		g->masks[i].state = AUTO_UNKNOWN;
+}
+
+void grammar_note_bytes(struct grammar *g)
+{
+	size_t bytes = sizeof(*g) + g->nfa_bytes + auto_closure_bytes() + auto_bytes(g->now) + (g->old ? auto_bytes(g->old) : 0);
+
+	for (uint32_t i = 0; i < MASK_SLOTS && g->masks[i].words; i++)
+		bytes += constraint_words(g->v->n_ids) * sizeof(uint32_t);
+	atomic_fetch_add_explicit(g->v->live_bytes, bytes - grammar_bytes(g), memory_order_relaxed);
+	atomic_store_explicit(&g->bytes, bytes, memory_order_relaxed);
 }
 
 /* --- grammars -------------------------------------------------------------------------------------------- */
 
 static void grammar_free(struct grammar *g)
 {
+	grammar_reap(g);
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		free(g->masks[i].words);
-	atomic_fetch_sub_explicit(g->v->live_bytes, g->nfa_bytes, memory_order_relaxed);
-	auto_deinit(&g->au);
+	atomic_fetch_sub_explicit(g->v->live_bytes, grammar_bytes(g), memory_order_relaxed);
+	auto_destroy(g->now);
+	auto_destroy(g->old);
+	free(g->closure);
 	nfa_deinit(&g->nfa);
 	pthread_mutex_destroy(&g->lock);
 	free(g);
@@ -264,15 +276,16 @@ enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, s
 	}
 	find_samples(g);
 	g->nfa_bytes = nfa_bytes(&g->nfa);
-	atomic_fetch_add_explicit(v->live_bytes, g->nfa_bytes, memory_order_relaxed);
 	pthread_mutex_init(&g->lock, NULL);
-	auto_init(&g->au, &g->nfa);
-	if (g->au.states[AUTO_START].n == 0 && !g->au.states[AUTO_START].accepts) {
+	g->closure = auto_closure_create();
+	g->now = auto_create(&g->nfa, g->closure);
+	if (g->now->states[AUTO_START].n == 0 && !g->now->states[AUTO_START].accepts) {
 		grammar_free(g);
 		return error_set(err, E_LIMIT, "the text can begin in too many ways at once");
 	}
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		g->masks[i].state = AUTO_UNKNOWN;
+	grammar_note_bytes(g);
 	*out = g;
 	return OK;
 }
@@ -291,12 +304,5 @@ void grammar_unref(struct grammar *g)
 
 size_t grammar_bytes(struct grammar *g)
 {
-	size_t bytes = sizeof(*g) + g->nfa_bytes;
-
-	pthread_mutex_lock(&g->lock);
-	bytes += auto_bytes(&g->au);
-	for (uint32_t i = 0; i < MASK_SLOTS; i++)
-		bytes += g->masks[i].words ? constraint_words(g->v->n_ids) * sizeof(uint32_t) : 0;
-	pthread_mutex_unlock(&g->lock);
-	return bytes;
+	return atomic_load_explicit(&g->bytes, memory_order_relaxed);
 }

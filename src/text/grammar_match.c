@@ -1,8 +1,13 @@
 /*
  * One sequence's place in a grammar (base/constraint.h, text/grammar.h).
  *
- * A matcher remembers its tokens and the automaton's state before each. The states are numbers of one epoch
- * of the automaton; when that has forgotten, they are found again from the tokens.
+ * A matcher is a state of the grammar's automaton and the states before the last tokens. When another automaton
+ * has taken that one's place, the matcher carries them over before its next step. Matchers that rest are carried
+ * over by those that run, a few at a time, once the next change is due: so no step is long, and there are never
+ * more than two automata.
+ *
+ * Making and destroying a matcher takes no lock: it enters the automaton with its first step, and leaves it when
+ * somebody else has the lock.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,17 +15,18 @@
 #include "base/mem.h"
 #include "text/grammar_int.h"
 
-struct step {
-	int32_t id;
-	uint32_t before; /* the state */
-};
+#define MOVED_AT_ONCE 4
 
 struct matcher {
 	struct constraint base; /* first */
 	struct grammar *g;      /* a reference */
-	uint32_t state, epoch;
-	struct step *steps; /* owned [n] */
-	size_t n, cap;
+	bool begun;             /* its owner's; what follows is under the grammar's lock from then on */
+	struct automaton *a;
+	struct matcher *next, **link; /* in a->users */
+	struct matcher *next_gone;
+	uint32_t state;
+	uint32_t n, n_back;     /* tokens accepted; those that can be taken back */
+	uint32_t before[CONSTRAINT_MAX_ROLLBACK]; /* [i % that]: the state before token i */
 };
 
 static uint32_t step_text(struct automaton *a, const struct grammar_vocab *v, uint32_t state, int32_t id)
@@ -42,26 +48,92 @@ static uint32_t step(struct grammar *g, uint32_t state, int32_t id)
 	if (id < 0 || (uint32_t)id >= v->n_ids)
 		return AUTO_DEAD;
 	if (grammar_vocab_is_eos(v, id))
-		return g->au.states[state].accepts ? AUTO_ENDED : AUTO_DEAD;
+		return g->now->states[state].accepts ? AUTO_ENDED : AUTO_DEAD;
 	if (tokenizer_token_flags(v->tok, id) & (TOKEN_ADDED | TOKEN_SPECIAL))
-		return auto_step_token(&g->au, state, id);
-	return step_text(&g->au, v, state, id);
+		return auto_step_token(g->now, state, id);
+	return step_text(g->now, v, state, id);
 }
 
-/* The caller holds the lock. */
+/* --- which automaton --------------------------------------------------------------------------------------- */
+
+static void enter(struct matcher *m, struct automaton *a)
+{
+	m->a = a;
+	m->next = a->users;
+	m->link = &a->users;
+	if (m->next)
+		m->next->link = &m->next;
+	a->users = m;
+}
+
+static void leave(struct matcher *m)
+{
+	*m->link = m->next;
+	if (m->next)
+		m->next->link = m->link;
+}
+
+static void move(struct matcher *m, struct automaton *to)
+{
+	m->state = auto_move(to, m->a, m->state);
+	for (uint32_t i = 1; i <= m->n_back; i++) {
+		uint32_t *before = &m->before[(m->n - i) % CONSTRAINT_MAX_ROLLBACK];
+
+		*before = auto_move(to, m->a, *before);
+	}
+	leave(m);
+	enter(m, to);
+}
+
+static void drop_old(struct grammar *g)
+{
+	if (g->old && !g->old->users) {
+		auto_destroy(g->old);
+		g->old = NULL;
+	}
+}
+
+void grammar_reap(struct grammar *g)
+{
+	struct matcher *m = atomic_exchange_explicit(&g->gone, NULL, memory_order_acquire), *next;
+
+	for (; m; m = next) {
+		next = m->next_gone;
+		leave(m);
+		free(m);
+	}
+}
+
+/* With the lock: everything is as the next step needs it. */
 static void settle(struct matcher *m)
 {
-	if (auto_is_full(&m->g->au))
-		grammar_forget(m->g);
-	if (m->epoch == m->g->au.epoch)
-		return;
-	m->epoch = m->g->au.epoch;
-	m->state = AUTO_START;
-	for (size_t i = 0; i < m->n; i++) {
-		m->steps[i].before = m->state;
-		m->state = step(m->g, m->state, m->steps[i].id);
+	struct grammar *g = m->g;
+
+	grammar_reap(g);
+	if (!m->begun) {
+		m->begun = true;
+		enter(m, g->now);
 	}
-	auto_make_room(&m->g->au);
+	if (m->a != g->now)
+		move(m, g->now);
+	if (auto_is_full(g->now)) {
+		for (int i = 0; i < MOVED_AT_ONCE && g->old && g->old->users; i++)
+			move(g->old->users, g->now);
+		drop_old(g);
+		if (!g->old) {
+			grammar_renew(g);
+			move(m, g->now);
+		}
+	}
+	drop_old(g);
+}
+
+/* --- operations ---------------------------------------------------------------------------------------------- */
+
+static void done(struct grammar *g)
+{
+	grammar_note_bytes(g);
+	pthread_mutex_unlock(&g->lock);
 }
 
 /* Whether any id but an end of sequence may come. */
@@ -90,7 +162,7 @@ static enum constraint_next fill(struct constraint *c, uint32_t *mask, uint32_t 
 	pthread_mutex_lock(&g->lock);
 	settle(m);
 	grammar_mask(g, m->state, mask);
-	pthread_mutex_unlock(&g->lock);
+	done(g);
 	memset(mask + words, 0, (constraint_words(n_ids) - words) * sizeof(*mask));
 	return goes_on(g->v, mask) ? CONSTRAINT_MORE : CONSTRAINT_END_ONLY;
 }
@@ -103,33 +175,43 @@ static bool accept(struct constraint *c, int32_t id)
 	pthread_mutex_lock(&m->g->lock);
 	settle(m);
 	to = step(m->g, m->state, id);
-	pthread_mutex_unlock(&m->g->lock);
-	if (to == AUTO_DEAD)
-		return false;
-	m->steps = mem_grow(m->steps, &m->cap, m->n + 1, sizeof(*m->steps));
-	m->steps[m->n++] = (struct step){ id, m->state };
-	m->state = to;
-	return true;
+	if (to != AUTO_DEAD) {
+		m->before[m->n++ % CONSTRAINT_MAX_ROLLBACK] = m->state;
+		m->n_back += m->n_back < CONSTRAINT_MAX_ROLLBACK;
+		m->state = to;
+	}
+	done(m->g);
+	return to != AUTO_DEAD;
 }
 
 static void rollback(struct constraint *c, uint32_t n)
 {
 	struct matcher *m = (struct matcher *)c;
 
-	BUG_ON(n > m->n);
+	BUG_ON(n > m->n_back);
 	if (n == 0)
 		return;
+	pthread_mutex_lock(&m->g->lock); /* somebody may be carrying the states over */
 	m->n -= n;
-	m->state = m->steps[m->n].before;
+	m->n_back -= n;
+	m->state = m->before[m->n % CONSTRAINT_MAX_ROLLBACK];
+	pthread_mutex_unlock(&m->g->lock);
 }
 
 static void destroy(struct constraint *c)
 {
 	struct matcher *m = (struct matcher *)c;
+	struct grammar *g = m->g;
 
-	grammar_unref(m->g);
-	free(m->steps);
-	free(m);
+	if (m->begun) {
+		m->next_gone = atomic_load_explicit(&g->gone, memory_order_relaxed);
+		while (!atomic_compare_exchange_weak_explicit(&g->gone, &m->next_gone, m, memory_order_release,
+			memory_order_relaxed))
+			;
+	} else {
+		free(m);
+	}
+	grammar_unref(g);
 }
 
 static const struct constraint_ops ops = { fill, accept, rollback, destroy };
@@ -139,9 +221,6 @@ struct constraint *grammar_matcher_create(struct grammar *g)
 	struct matcher *m = mem_alloc(sizeof(*m));
 
 	*m = (struct matcher){ .base = { &ops }, .g = grammar_ref(g), .state = AUTO_START };
-	pthread_mutex_lock(&g->lock);
-	m->epoch = g->au.epoch;
-	pthread_mutex_unlock(&g->lock);
 	return &m->base;
 }
 
@@ -149,13 +228,13 @@ struct constraint *grammar_matcher_fork(const struct constraint *c)
 {
 	const struct matcher *from = (const struct matcher *)c;
 	struct matcher *m = mem_alloc(sizeof(*m));
+	struct grammar *g = grammar_ref(from->g);
 
+	pthread_mutex_lock(&g->lock);
 	*m = *from;
-	grammar_ref(m->g);
-	m->cap = m->n;
-	m->steps = mem_alloc((m->n + 1) * sizeof(*m->steps));
-	if (m->n)
-		memcpy(m->steps, from->steps, m->n * sizeof(*m->steps));
+	if (m->begun)
+		enter(m, from->a);
+	pthread_mutex_unlock(&g->lock);
 	return &m->base;
 }
 
@@ -166,7 +245,7 @@ bool grammar_matcher_accepts(struct constraint *c)
 
 	pthread_mutex_lock(&m->g->lock);
 	settle(m);
-	accepts = m->g->au.states[m->state].accepts;
-	pthread_mutex_unlock(&m->g->lock);
+	accepts = m->g->now->states[m->state].accepts;
+	done(m->g);
 	return accepts;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernel/cpu/device.h"
 #include "mla_case.h"
 #include "noise.h"
 
@@ -272,6 +273,38 @@ static void test_decode_bits(void **state)
 	}
 }
 
+/* The AVX-512 tier has two bodies, of which a CPU takes the faster one: the same bits. */
+static void test_avx512_bodies(void **state)
+{
+	struct kernel *kn;
+
+	if (!cpu_isa_supported(CPU_ISA_AVX512))
+		skip();
+	kn = device(CPU_ISA_AVX512, 2);
+	for (int form = MLA_PROMPT; form <= MLA_DECODE; form++)
+		for (size_t s = 0; s < N(shapes); s++) {
+			struct mla_case c;
+			size_t bytes;
+			uint16_t *want;
+
+			if (form == MLA_PROMPT)
+				mla_case_init(&c, form, &shapes[s], 16, chunks, N(chunks));
+			else
+				mla_case_init(&c, form, &shapes[s], 64, generated, N(generated));
+			bytes = sizeof(*want) * c.rows * c.shape.heads * mla_case_width(&c);
+			want = malloc(bytes);
+			kn->mla = &mla_ukernels_avx512;
+			assert_true(mla_case_run(&c, kn));
+			memcpy(want, c.out, bytes);
+			kn->mla = &mla_ukernels_avx512_f32;
+			assert_true(mla_case_run(&c, kn));
+			assert_memory_equal(c.out, want, bytes);
+			free(want);
+			mla_case_deinit(&c);
+		}
+	kernel_destroy(kn);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_decode_values),
 		cmocka_unit_test(test_prompt_bits),
 		cmocka_unit_test(test_decode_bits),
+		cmocka_unit_test(test_avx512_bodies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

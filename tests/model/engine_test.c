@@ -165,6 +165,7 @@ static void together(bool prefix_cache, uint32_t n_blocks, bool want_preemption)
 {
 	struct engine *e = open_engine(prefix_cache, n_blocks);
 	uint32_t left = N_JOBS, next = 0;
+	uint64_t all = 0, whole = 0; /* tokens of prompts; of those that were answered to the end */
 	struct engine_stats stats;
 
 	while (left) {
@@ -183,6 +184,8 @@ static void together(bool prefix_cache, uint32_t n_blocks, bool want_preemption)
 				continue;
 			}
 			check(p, job);
+			all += p->n_prompt;
+			whole += engine_job_finish(job) == ENGINE_ABORT ? 0 : p->n_prompt;
 			engine_job_destroy(job);
 			left--;
 		}
@@ -193,6 +196,7 @@ static void together(bool prefix_cache, uint32_t n_blocks, bool want_preemption)
 	stats = engine_get_stats(e);
 	assert_int_equal(stats.blocks_free, stats.blocks);
 	assert_int_equal(stats.running + stats.waiting, 0);
+	assert_in_range(stats.prompt_tokens + stats.prefix_hit_tokens, whole, all); /* each once */
 	if (want_preemption)
 		assert_true(stats.preemptions > 0);
 	else

@@ -180,6 +180,19 @@ class Numbers(Case):
             for way, size in (("request", len(json.dumps({"prompt": "hi"}))), ("response", len(s.complete("hi").body))):
                 self.assertAlmostEqual(s.metric(f"http_{way}_size_bytes_sum", handler="/v1/completions"), size * 2, delta=9)
 
+    def test_invented_requests(self):
+        """Methods and paths that clients make up are one row for each status; routes keep theirs."""
+        with scripted(say("yes")) as s:
+            for i in range(600):
+                self.assertEqual(s.ask(f"M{i}", "/health").status, 405)
+                self.assertEqual(s.ask("GET", f"/none/{i}").status, 404)
+            s.complete("hi")
+            self.assertEqual(s.metric("http_requests_total", handler="/v1/completions", method="POST", code="200"), 1)
+            for code in ("404", "405"):
+                self.assertEqual(s.metric("http_requests_total", handler="none", method="OTHER", code=code), 600)
+            rows = [r for r in s.ask("GET", "/metrics").body.decode().splitlines() if r.startswith("http_requests_total{")]
+            self.assertLess(len(rows), 10)
+
     def test_request_ids(self):
         with scripted(say("yes"), args=["--enable-request-id-headers"]) as s:
             answer = s.post("/v1/completions", {"X-Request-Id": "abc-1"}, prompt="x")
@@ -219,11 +232,17 @@ class Real(Case):
             self.assertEqual(s.ask("POST", "/reset_prefix_cache").status, 200)
             self.assertEqual(self.cached(s), 0)
             self.assertEqual(self.cached(s), found)
+            for origin in ("http://a.example", "null", f"http://127.0.0.1:{s.port}"):
+                answer = s.ask("POST", "/reset_prefix_cache", headers={"Origin": origin})
+                self.refused(answer, 403, "--allowed-origins", kind="Forbidden")
             s.wait_metric(2 * found, "vllm:prompt_tokens_cached_total")
             tokens = s.metric("vllm:prompt_tokens_total")
             self.assertEqual(s.metric("vllm:prompt_tokens_by_source_total", source="local_compute"), tokens - 2 * found)
         with real() as s:
             self.assertEqual(s.ask("POST", "/reset_prefix_cache").status, 404)
+        with real("--enable-admin-endpoints", "--allowed-origins", '["http://a.example"]') as s:
+            for origin, status in (("http://a.example", 200), ("http://b.example", 403)):
+                self.assertEqual(s.ask("POST", "/reset_prefix_cache", headers={"Origin": origin}).status, status)
 
     def test_steps(self):
         with real() as s:

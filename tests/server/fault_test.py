@@ -179,6 +179,118 @@ class LongBodies(Case):
             self.assertGreater(json.loads(slow.getresponse().read())["count"], 100000)
             slow.close()
 
+    def test_json_is_read_aside(self):
+        """Neither a body of many keys nor the ends of such bodies hold up others."""
+        body = '{"prompt":"hi","pad":{%s}}' % ",".join('"k%d":[]' % i for i in range(400000))
+        with scripted(say("x")) as s:
+            for path in ("/v1/completions", "/tokenize", "/detokenize"):
+                slow = [s.connect() for _ in range(4)]
+                for connection in slow:
+                    connection.request("POST", path, body, JSON)
+                for _ in range(20):
+                    self.assertEqual(s.complete("hi").json["choices"][0]["text"], "x")
+                self.assertEqual(select.select([slow[3].sock], [], [], 0)[0], [])
+                for connection in slow:
+                    self.assertEqual(connection.getresponse().status, 400 if path == "/detokenize" else 200)
+                    connection.close()
+
+    def test_json_has_bounds(self):
+        """Values, not bytes, are what JSON takes memory for: of one body, and of all."""
+        with scripted(say("word ", delay_ms=50)) as s:
+            for path in ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/tokenize", "/detokenize"):
+                answer = s.ask("POST", path, b'{"pad":[' + b"[]," * 20000000 + b"[]]}")
+                self.assertEqual(answer.status, 400)
+                self.assertIn("more than 1048576 values", answer.json["error"]["message"])
+            body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("0," * 1000000)
+            held = []
+            for i in range(8):
+                held.append(s.connect())
+                held[i].request("POST", "/v1/completions", body, JSON)
+                s.wait_metric(i + 1, "vllm:num_requests_running")
+            self.refused(s.ask("POST", "/v1/completions", body), 503, "too many request bodies")
+            held.pop().close()
+            s.wait_metric(7, "vllm:num_requests_running")
+            self.assertEqual(s.ask("POST", "/v1/completions", body.replace("1000,", "1,", 1)).status, 200)
+            for connection in held:
+                connection.close()
+            s.wait_metric(0, "vllm:num_requests_running")
+
+    def test_answers_have_bounds(self):
+        with scripted(say("x")) as s:
+            self.refused(s.post("/tokenize", prompt="a" * ((16 << 20) + 1)), 400, "at most 16777216 are tokenized", "prompt")
+            self.refused(s.post("/tokenize", prompt="\x7f\u00df" * 800000), 400, "lists at most 1048576", "prompt")
+            count = s.post("/v1/messages/count_tokens", messages=[{"role": "user", "content": "a b" * 1000}])
+            self.assertGreater(count.json["input_tokens"], 1000)
+            longest = max(range(2, 2900), key=lambda i: len(s.post("/detokenize", tokens=[i]).json["prompt"]))
+            bytes_of_it = len(s.post("/detokenize", tokens=[longest]).json["prompt"])
+            n = (16 << 20) // bytes_of_it + 1
+            self.assertLess(n, 1 << 20)
+            self.refused(s.post("/detokenize", tokens=[longest] * n), 400, "more than 16777216 bytes", "tokens")
+            ids = ids_of("one two") * 40000
+            self.assertEqual(s.post("/detokenize", tokens=ids).json["prompt"], "one two" * 40000)
+
+    def test_load_and_drain_count_it(self):
+        """What is being read is in flight: /load says so, and a server that stops waits for it."""
+        with scripted(say("x"), args=["--enable-server-load-tracking"]) as s:
+            slow = [s.connect() for _ in range(3)]
+            for connection in slow:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            s.wait_load(3)
+            s.process.send_signal(signal.SIGTERM)
+            for connection in slow:
+                self.assertEqual(connection.getresponse().status, 200)
+                connection.close()
+            self.assertEqual(s.process.wait(60), 0)
+            self.assertIn("Shutting down: 3 requests in flight", s.text())
+
+    def test_vanished_peers_wait_no_longer(self):
+        """What the thread has not begun is dropped when its peer leaves, not when its turn comes."""
+        with scripted(say("x"), args=["--enable-server-load-tracking"]) as s:
+            slow, behind = [s.connect() for _ in range(2)], [s.connect() for _ in range(3)]
+            for connection in slow:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            s.wait_load(2)
+            for connection, path in zip(behind, ("/tokenize", "/v1/completions", "/v1/chat/completions")):
+                connection.request("POST", path, json.dumps({"prompt": "hi", "pad": self.PAD}), JSON)
+            s.wait_load(5)
+            for connection in behind:
+                connection.close()
+            s.wait_load(2)
+            self.assertEqual(select.select([slow[0].sock], [], [], 0)[0], [])
+            for path in ("/tokenize", "/v1/completions", "/v1/chat/completions"):
+                self.assertEqual(s.metric("http_requests_total", handler=path, code="499"), 1)
+            for connection in slow:
+                self.assertEqual(connection.getresponse().status, 200)
+                connection.close()
+            self.assertEqual(s.ask("GET", "/load").json["server_load"], 0)
+
+    def test_grammars_in_long_bodies(self):
+        """The loop and the thread compile beside each other, into one cache."""
+        with scripted(say("x")) as s:
+            fields = [{"guided_regex": f"a{{{i % 7}}}b"} for i in range(40)]
+            got = []
+
+            def ask(pad):
+                for f in fields:
+                    got.append(s.complete("hi", **f, **pad).status)
+
+            threads = [threading.Thread(target=ask, args=(pad,)) for pad in ({}, {"pad": self.PAD})]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            self.assertEqual(got, [200] * 80)
+
+    def test_bad_words_in_long_bodies(self):
+        with scripted(say("x")) as s:
+            threads = [threading.Thread(target=lambda: [self.assertEqual(
+                s.complete("hi", bad_words=["one", "two"] * 64, **pad).status, 200) for _ in range(20)])
+                for pad in ({}, {"pad": self.PAD})]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+
     def test_peer_leaves(self):
         with scripted(say("x")) as s:
             for path in ("/tokenize", "/v1/completions", "/v1/chat/completions"):

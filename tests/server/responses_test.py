@@ -43,7 +43,8 @@ def put_together(events):
             continue
         assert e["output_index"] == len(items) - 1 and item is not None
         if kind == "output_item.done":
-            item["status"] = "completed"
+            assert e["item"]["status"] in ("completed", "incomplete")
+            item["status"] = e["item"]["status"]
             assert e["item"] == item, (e["item"], item)
             item = None
             continue
@@ -114,6 +115,7 @@ class Answers(Case):
             for response in (ask(s, max_output_tokens=2).json,
                              put_together(events_of(ask(s, max_output_tokens=2, stream=True)))):
                 self.assertEqual((response["status"], response["incomplete_details"]), ("incomplete", {"reason": "max_output_tokens"}))
+                self.assertEqual([item["status"] for item in response["output"]], ["incomplete"])
         answer = calls(("get_time", "{}"), ("get_weather", '{"city": "Paris"}'))
         with scripted({"answer": answer}) as s:
             response = ask(s, max_output_tokens=len(answer) - 4, tools=TOOLS).json

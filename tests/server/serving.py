@@ -111,6 +111,14 @@ class Server:
                 raise AssertionError(f"{name} {labels} is {self.metric(name, **labels)}, expected {want}")
             time.sleep(0.02)
 
+    def wait_load(self, want):
+        """With --enable-server-load-tracking."""
+        end = time.monotonic() + 20
+        while (load := self.ask("GET", "/load").json["server_load"]) != want:
+            if time.monotonic() > end:
+                raise AssertionError(f"server_load is {load}, expected {want}")
+            time.sleep(0.005)
+
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -155,7 +163,7 @@ class Case(unittest.TestCase):
     maxDiff = 4000
 
     def refused(self, answer, status, says, param=None, kind=None):
-        self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(answer.status, status, answer.body[:1000])
         error = answer.json["error"]
         self.assertEqual(sorted(error), ["code", "message", "param", "type"])
         self.assertEqual(error["code"], status)

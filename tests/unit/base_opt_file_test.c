@@ -137,6 +137,14 @@ static void test_refused(void **state)
 		{ "a234567890123456789012345678901234567890123456789012345678901234567890: 1", "no option of x" },
 		{ "the-name: \"a\\0b\"", "NUL" },
 		{ "the-name: \xff", "not valid YAML" },
+		{ "count: 1\nthe-name: !!str 5", ":2: found the tag 'tag:yaml.org,2002:str'" },
+		{ "the-name: !!null x", ":1: found the tag" },
+		{ "json: {a: 1,\n  b: !x {c: 1}}", ":2: found the tag '!x'" },
+		{ "json: [1, !!seq [2]]", "found the tag" },
+		{ "!!map {count: 1}", "found the tag" },
+		{ "count: ! 1", "found the tag '!'" },
+		{ "json: &a {b: 1}\n<<: *a", ":2: found the key '<<'" },
+		{ "json: {a: &a {b: 1},\n c: {d: 1,\n <<: *a}}", ":3: found the key '<<'" },
 	};
 	struct opt_result r;
 	struct values v;
@@ -178,6 +186,30 @@ static void test_too_long(void **state)
 	free(text);
 }
 
+/* Deep text is refused before its time grows with the square of the depth. */
+static void test_too_deep(void **state)
+{
+	static const char plain[] = "json: {'<<': [<<, \"!!str\"]}";
+	static const char *const forms[] = { "[", "{a: ", "- ", "? " };
+	struct opt_result r;
+	struct values v;
+	struct error err;
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+		struct buf text = { 0 };
+
+		buf_puts(&text, "count: 1\njson:\n  ");
+		while (text.len < (1u << 20) - 64)
+			buf_puts(&text, forms[i]);
+		assert_int_equal(parse(&r, &v, text.data, text.len, 0, NULL, &err), E_LIMIT);
+		assert_non_null(strstr(err.msg, ":3: more than 34 levels"));
+		buf_deinit(&text);
+	}
+	assert_int_equal(parse(&r, &v, plain, sizeof(plain) - 1, 0, NULL, &err), OK);
+	assert_string_equal(v.json, "{\"<<\":[\"<<\",\"!!str\"]}");
+	opt_result_deinit(&r);
+}
+
 static void test_changed(void **state)
 {
 	static const char text[] = "the-name: it's\nwords: [key]\nflag: false\nmaybe: true\nsizes: [1, 2]\njson: {a: 1}\n";
@@ -206,6 +238,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_empty_and_missing),
 		cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_too_deep),
 		cmocka_unit_test(test_changed),
 	};
 	int fd = mkstemp(path), failed;

@@ -7,6 +7,7 @@
  * computed in the other form or from other tokens thus changes every later token, and each sequence is
  * compared with the one computed alone. The whole past of a chunk is compared, too.
  */
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 
 /* Calls of the allocator while `armed`; the linker sends them here. */
 static bool armed;
-static uint64_t n_alloc_calls;
+static uint64_t n_alloc_calls, n_live_bytes;
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -37,25 +38,35 @@ void __wrap_free(void *p);
 
 void *__wrap_malloc(size_t n)
 {
+	void *p = __real_malloc(n);
+
 	n_alloc_calls += armed;
-	return __real_malloc(n);
+	n_live_bytes += malloc_usable_size(p);
+	return p;
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
+	void *p = __real_calloc(n, size);
+
 	n_alloc_calls += armed;
-	return __real_calloc(n, size);
+	n_live_bytes += malloc_usable_size(p);
+	return p;
 }
 
 void *__wrap_realloc(void *p, size_t n)
 {
 	n_alloc_calls += armed;
-	return __real_realloc(p, n);
+	n_live_bytes -= malloc_usable_size(p);
+	p = __real_realloc(p, n);
+	n_live_bytes += malloc_usable_size(p);
+	return p;
 }
 
 void __wrap_free(void *p)
 {
 	n_alloc_calls += armed;
+	n_live_bytes -= malloc_usable_size(p);
 	__real_free(p);
 }
 
@@ -93,6 +104,7 @@ struct world {
 	uint64_t *cache; /* [n_blocks * block_tokens] */
 	struct request req[SLOTS];
 	uint64_t arrivals;
+	uint64_t prompts, prompts_done; /* tokens of all prompts; of those that were not cancelled */
 	struct totals *sum;
 };
 
@@ -226,6 +238,7 @@ static void submit(struct world *w)
 		w->req[slot] = r;
 		w->req[slot].arrival = w->arrivals++;
 		compute_alone(&w->req[slot], cap);
+		w->prompts += r.n_prompt;
 		w->sum->requests++;
 	}
 }
@@ -385,6 +398,7 @@ static void collect(struct world *w)
 		} else {
 			assert_int_equal(info.n_known, r->n_ids);
 			assert_true(info.finish == SCHED_LENGTH || r->ids[r->n_ids - 1] == STOP);
+			w->prompts_done += r->n_prompt;
 			if (r->prompt_rows)
 				assert_int_equal(r->n_rows_done, r->n_prompt);
 		}
@@ -473,6 +487,8 @@ static void run_round(uint64_t seed, struct totals *sum)
 	collect(w);
 	assert_true(stats.waiting_tokens == 0 && stats.kv_usage == 0);
 	assert_true(stats.prefix_hit_tokens <= stats.prefix_query_tokens);
+	assert_true(stats.prompt_tokens + stats.prefix_hit_tokens >= w->prompts_done);
+	assert_true(stats.prompt_tokens + stats.prefix_hit_tokens <= w->prompts);
 	sum->preemptions += stats.preemptions;
 	sum->hits += stats.prefix_hit_tokens;
 	world_close(w);
@@ -534,10 +550,49 @@ static void test_slot_memory(void **state)
 	kv_pool_destroy(pool);
 }
 
+/* A crowd of large requests leaves no more behind than the sequences of one step take. */
+static void test_idle_memory(void **state)
+{
+	struct kv_pool_config pc = {.n_layers = 1, .n_blocks = 4096, .block_tokens = 4, .kv_lora = 32, .rope = 32};
+	struct sched_config c = {.max_model_len = 8192, .max_num_seqs = 4, .max_num_batched_tokens = 64,
+		.max_outputs = 64, .chunked_prefill = true, .max_requests = 256};
+	size_t one = sched_seq_bytes(c.max_model_len, pc.block_tokens);
+	static int32_t ids[8000];
+	struct sched_request r = {.prompt = ids, .n_prompt = 8000, .max_tokens = 1};
+	struct kv_prefix_index *index;
+	struct kv_pool *pool;
+	struct sched *s;
+	struct error err;
+	uint32_t slots[256];
+	uint64_t before;
+
+	assert_int_equal(kv_pool_create(&pool, &pc, &err), OK);
+	assert_int_equal(kv_prefix_create(&index, pool, NULL, 0, &err), OK);
+	assert_int_equal(sched_create(&s, &c, pool, index, &err), OK);
+	before = n_live_bytes;
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < 256; i++)
+			assert_int_equal(sched_submit(s, &r, &slots[i], &err), OK);
+		assert_true(n_live_bytes - before > 256 * one / 3);
+		for (uint32_t i = 0; i < 256; i++) {
+			sched_cancel(s, slots[i]);
+			sched_release(s, slots[i]);
+		}
+		assert_int_equal(sched_submit(s, &r, &slots[0], &err), OK);
+		assert_true(n_live_bytes - before <= 5 * one);
+		sched_cancel(s, slots[0]);
+		sched_release(s, slots[0]);
+	}
+	sched_destroy(s);
+	kv_prefix_destroy(index);
+	kv_pool_destroy(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_property),
+		cmocka_unit_test(test_idle_memory),
 		cmocka_unit_test(test_slot_memory),
 	};
 

@@ -451,6 +451,9 @@ static void test_preemption(void **state)
 	commit(&f);
 	assert_int_equal(info(&f, b).n_known, known);
 	assert_int_equal(info(&f, b).n_computed, 12);
+	while (sched_get_stats(f.s).running + sched_get_stats(f.s).waiting)
+		plan_commit(&f);
+	assert_int_equal(sched_get_stats(f.s).prompt_tokens, 6 + 6 + 2); /* once each */
 	close_it(&f);
 }
 

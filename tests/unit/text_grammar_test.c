@@ -320,27 +320,98 @@ static void test_rollback_and_fork(void **state)
 	grammar_unref(g);
 }
 
-/* The automaton of this expression passes its bound of memory: what was forgotten is found again. */
+/* Of [a-z]*[a-m][a-z]{19}, whose automaton passes its bound of memory again and again: a text, and where it stands. */
+struct long_text {
+	struct constraint *c;
+	bool is_a[16000];
+	int n;
+};
+
+static void put_one(struct long_text *t, const int32_t ab[2])
+{
+	t->is_a[t->n] = rand() % 2;
+	assert_true(constraint_accept(t->c, ab[!t->is_a[t->n++]]));
+}
+
+static void check_place(const struct long_text *t)
+{
+	assert_int_equal(grammar_matcher_accepts(t->c), t->n >= 20 && t->is_a[t->n - 20]);
+}
+
+/* Matchers that run, rest and go back find their places whatever was forgotten in between. */
 static void test_forgetting(void **state)
 {
-	struct grammar *g = regex("[ab]*a[ab]{15}");
-	struct constraint *c = grammar_matcher_create(g);
-	int32_t a = id_of("a"), b = id_of("b");
-	bool seen[8000];
-	int most = 0;
+	enum { N = 24 };
+	struct grammar *g = regex("[a-z]*[a-m][a-z]{19}");
+	struct long_text *t = mem_alloc(N * sizeof(*t));
+	int32_t ab[2] = { id_of("a"), id_of("z") };
+	size_t most = 0;
 
-	for (int i = 0; i < 8000; i++) {
-		seen[i] = rand() % 2;
-		assert_true(constraint_accept(c, seen[i] ? a : b));
-		if (i >= 15)
-			assert_int_equal(grammar_matcher_accepts(c), seen[i - 15]);
-		most = grammar_bytes(g) > (size_t)most ? (int)grammar_bytes(g) : most;
+	for (int i = 0; i < N; i++) {
+		t[i].c = grammar_matcher_create(g);
+		for (int k = 0; k < 40; k++)
+			put_one(&t[i], ab);
 	}
-	assert_true(most < 40 << 20);
-	constraint_rollback(c, 4000);
-	assert_int_equal(grammar_matcher_accepts(c), seen[4000 - 16]);
-	constraint_destroy(c);
+	for (int round = 0; round < 12000; round++) {
+		struct long_text *one = &t[round % 100 ? 0 : rand() % N];
+		uint32_t back = round % 7 ? 0 : (uint32_t)rand() % CONSTRAINT_MAX_ROLLBACK;
+
+		constraint_rollback(one->c, back);
+		one->n -= (int)back;
+		for (uint32_t k = 0; k <= back; k++)
+			put_one(one, ab);
+		check_place(one);
+		if (round % 25 == 0)
+			constraint_fill(one->c, mask, n_ids);
+		most = grammar_bytes(g) > most ? grammar_bytes(g) : most;
+	}
+	for (int i = 0; i < N; i++) {
+		struct constraint *fork = grammar_matcher_fork(t[i].c);
+
+		check_place(&t[i]);
+		for (int back = 1; back < 20; back++) {
+			constraint_rollback(fork, 1);
+			assert_int_equal(grammar_matcher_accepts(fork), t[i].is_a[t[i].n - back - 20]);
+		}
+		constraint_destroy(fork);
+		constraint_destroy(t[i].c);
+	}
+	assert_true(most > 4 << 20 && most < 40 << 20);
 	grammar_unref(g);
+	free(t);
+}
+
+/* A mask that its bound cuts short is the same whatever the grammar has been used for before. */
+static void test_mask_depends_on_text_alone(void **state)
+{
+	static const char *const expressions[] = { ".*a.{30}", "(.*[a-f].{9}|.*[e-k].{17})*x", "[ab]*a[ab]{15}" };
+
+	for (size_t i = 0; i < sizeof(expressions) / sizeof(*expressions); i++) {
+		struct grammar *fresh = regex(expressions[i]), *used = regex(expressions[i]);
+		struct constraint *c = grammar_matcher_create(fresh), *d;
+
+		for (int k = 0; k < 40; k++) {
+			int32_t a = id_of(k % 3 ? "a" : "b");
+
+			d = grammar_matcher_create(used);
+			for (int n = 0; n < k; n++) {
+				assert_true(constraint_accept(d, id_of(n % 3 ? "a" : "b")));
+				constraint_fill(d, mask, n_ids);
+			}
+			constraint_destroy(d);
+			d = grammar_matcher_create(used);
+			for (int n = 0; n < k; n++)
+				assert_true(constraint_accept(d, id_of(n % 3 ? "a" : "b")));
+			constraint_fill(d, mask, n_ids);
+			constraint_destroy(d);
+			constraint_fill(c, other, n_ids);
+			assert_memory_equal(mask, other, words * sizeof(*mask));
+			assert_true(constraint_accept(c, a));
+		}
+		constraint_destroy(c);
+		grammar_unref(fresh);
+		grammar_unref(used);
+	}
 }
 
 /* --- ends and control tokens --------------------------------------------------------------------------------- */
@@ -528,7 +599,7 @@ static void test_memory_of_many(void **state)
 	struct grammar *g[100];
 	int n = 0;
 
-	grammar_vocab_limit(vocab, 1 << 20);
+	grammar_vocab_limit(vocab, 8 << 20);
 	for (; n < 100; n++) {
 		char text[32];
 
@@ -579,6 +650,7 @@ int main(void)
 		cmocka_unit_test(test_mask_is_acceptance),
 		cmocka_unit_test(test_rollback_and_fork),
 		cmocka_unit_test(test_forgetting),
+		cmocka_unit_test(test_mask_depends_on_text_alone),
 		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_control_tokens),
 		cmocka_unit_test(test_tools),

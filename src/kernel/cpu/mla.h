@@ -37,8 +37,8 @@
 #define MLA_MAX_SPLITS 32u  /* decode: splits of a context at most */
 #define MLA_LOG2E 1.4426950408889634f
 
-/* One head's rows of kv_b in BF16 panels: scales is NULL, or [n / 32][k_blocks] as in struct
- * weight. */
+/* One head's rows of kv_b in BF16 panels, or as widen_panels left them: scales is NULL, or
+ * [n / 32][k_blocks] as in struct weight. */
 struct mla_panels {
 	const uint8_t *panels;
 	size_t panel_bytes;
@@ -60,15 +60,24 @@ struct mla_ukernels {
 	void (*pack_q)(void *out, const uint16_t *a, size_t a_stride, uint32_t na,
 		const uint16_t *b, size_t b_stride, uint32_t nb, uint32_t d, uint32_t lanes);
 
+	/*
+	 * Keys and values are BF16 rows where widen is NULL: scores() reads them as they lie, values()
+	 * what pack_v made of them. Elsewhere they are F32 rows, the same for both products: cached rows
+	 * that widen made of n BF16 values, a multiple of 32, and what expand() made of such rows with
+	 * a weight [n / 16][k][16] that widen_panels made. pack_v is NULL then.
+	 */
+	void (*widen)(float *out, const uint16_t *in, size_t n);
+	void (*widen_panels)(float *out, const struct mla_panels *w);
+
 	/* Packs a chunk of value rows as keys at .. at + 63 of a tile; rows `keys` and later count
 	 * as zero. out: the tile, MLA_TILE * dv elements. */
 	void (*pack_v)(void *out, uint32_t at, const uint16_t *rows, size_t stride, uint32_t keys,
 		uint32_t dv);
 
 	/* s[block * MLA_SCORES + key * 16 + lane] = dot of key and query over d (a multiple of 32)
-	 * in F32. Keys up to a multiple of 32 are readable and their scores unspecified. `ahead`:
-	 * as many rows that will be read next, to be brought near meanwhile, or NULL. */
-	void (*scores)(float *s, const void *q, uint32_t blocks, const uint16_t *k, size_t k_stride,
+	 * in F32. Keys up to a multiple of MLA_CHUNK are readable and their scores unspecified. `ahead`:
+	 * as many cached rows that will be read next, to be brought near meanwhile, or NULL. */
+	void (*scores)(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
 		uint32_t keys, uint32_t d, const uint16_t *ahead);
 
 	/*
@@ -79,9 +88,10 @@ struct mla_ukernels {
 	void (*softmax)(float *s, uint32_t blocks, uint32_t keys, uint32_t key0,
 		const uint32_t *limit, float scale2, float *max, float *sum, float *corr);
 
-	/* o[lane][dv] = o * corr + sum over keys of p * v. dv: a multiple of 32. */
-	void (*values)(float *o, const void *p, const float *corr, const void *v, uint32_t blocks,
-		uint32_t keys, uint32_t dv);
+	/* o[lane][dv] = o * corr + sum over keys of p * v. dv: a multiple of 32. v_stride: of F32 rows;
+	 * with an odd number of keys the row after the last one is zero. */
+	void (*values)(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
+		uint32_t blocks, uint32_t keys, uint32_t dv);
 
 	/* Adds state b (later keys) to state a, lane by lane. A lane of b without keys changes
 	 * nothing. */
@@ -96,15 +106,16 @@ struct mla_ukernels {
 	 * 64: nothing is rounded. */
 	void (*unpack_f8)(uint16_t *out, const uint8_t *in, size_t n, int exponent);
 
-	/* out[key][n] BF16 = latents [key][k] times panels; n and k multiples of 32; keys <=
-	 * MLA_CHUNK. Rows up to a multiple of 32 are readable in x and writable in out. */
-	void (*expand)(uint16_t *out, size_t out_stride, const uint16_t *x, size_t x_stride,
-		uint32_t keys, const struct mla_panels *w);
+	/* out[key][n] = latents [key][k] times panels, rounded to BF16; n and k multiples of 32; keys <=
+	 * MLA_CHUNK. A whole chunk of rows is readable in x and writable in out. */
+	void (*expand)(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+		const struct mla_panels *w);
 };
 
 extern const struct mla_ukernels mla_ukernels_ref;
 extern const struct mla_ukernels mla_ukernels_avx2;
-extern const struct mla_ukernels mla_ukernels_avx512;
+extern const struct mla_ukernels mla_ukernels_avx512;	 /* BF16 dot products */
+extern const struct mla_ukernels mla_ukernels_avx512_f32; /* the same bits */
 extern const struct mla_ukernels mla_ukernels_amx;
 
 /* Values of a cached row, padding included: a multiple of 32. */

@@ -23,7 +23,7 @@ struct decode_state {
 
 struct decode_buf {
 	uint8_t *latent; /* [MLA_CHUNK][cache row bytes] */
-	uint8_t *v;	 /* packed [MLA_TILE, kv_lora] */
+	uint8_t *tile;	 /* packed values [MLA_TILE, kv_lora], or F32 rows [MLA_TILE, d] */
 	uint8_t *q;	 /* packed lanes of a group */
 	float *s;	 /* [MLA_GROUP_BLOCKS, MLA_TILE, MLA_BLOCK] */
 	float *corr;	 /* [lanes] */
@@ -117,7 +117,7 @@ static size_t decode_carve(struct decode_buf *b, uint8_t *mem, const struct kern
 	uintptr_t at = (uintptr_t)mem;
 
 	b->latent = mla_carve(&at, MLA_CHUNK * kernel_kv_row_bytes(l->kv_lora, l->rope));
-	b->v = mla_carve(&at, (size_t)4 * MLA_TILE * l->kv_lora);
+	b->tile = mla_carve(&at, (size_t)4 * MLA_TILE * d);
 	b->q = mla_carve(&at, (size_t)4 * lanes * d);
 	b->s = mla_carve(&at, sizeof(*b->s) * MLA_GROUP_BLOCKS * MLA_SCORES);
 	b->corr = mla_carve(&at, sizeof(*b->corr) * lanes);
@@ -191,6 +191,35 @@ static void decode_pack(
 	}
 }
 
+/* Scores of the group's lanes and keys key0 .. key0 + keys - 1, a tile of them at most; their values
+ * stay in b->tile. Keys before `end` will be read next. */
+static void decode_scores(const struct decode_job *job, const struct decode_group *g,
+	const struct decode_buf *b, uint32_t key0, uint32_t keys, uint32_t end)
+{
+	const struct kv_view *c = &job->args->cache;
+	const struct mla_ukernels *uk = job->kn->mla;
+	uint32_t d = mla_row_values(c->kv_lora, c->rope);
+	float *wide = (float *)b->tile;
+
+	for (uint32_t i = 0; i < keys; i += MLA_CHUNK) {
+		uint32_t n = keys - i < MLA_CHUNK ? keys - i : MLA_CHUNK;
+		const uint16_t *rows = mla_chunk_rows(c, g->seq->blocks, key0 + i, n, b->latent);
+		const uint16_t *ahead =
+			mla_chunk_ahead(c, g->seq->blocks, key0 + i + MLA_CHUNK, end);
+		const void *k = rows;
+
+		if (uk->widen) {
+			uk->widen(wide + (size_t)i * d, rows, (size_t)n * d);
+			k = wide + (size_t)i * d;
+		}
+		uk->scores(b->s + (size_t)i * MLA_BLOCK, b->q, g->blocks, k, d, n, d, ahead);
+		if (!uk->widen)
+			uk->pack_v(b->tile, i, rows, d, n, c->kv_lora);
+	}
+	if (uk->widen && keys % 2)
+		memset(wide + (size_t)keys * d, 0, sizeof(*wide) * d);
+}
+
 /* State of the group's lanes after keys key0 .. key1 - 1. */
 static void decode_split(const struct decode_job *job, const struct decode_group *g,
 	const struct decode_buf *b, const struct decode_state *st, uint32_t key0, uint32_t key1)
@@ -208,20 +237,10 @@ static void decode_split(const struct decode_job *job, const struct decode_group
 	for (uint32_t at = key0; at < key1; at += MLA_TILE) {
 		uint32_t keys = key1 - at < MLA_TILE ? key1 - at : MLA_TILE;
 
-		for (uint32_t i = 0; i < keys; i += MLA_CHUNK) {
-			uint32_t n = keys - i < MLA_CHUNK ? keys - i : MLA_CHUNK;
-			const uint16_t *rows =
-				mla_chunk_rows(&a->cache, g->seq->blocks, at + i, n, b->latent);
-			const uint16_t *ahead = mla_chunk_ahead(
-				&a->cache, g->seq->blocks, at + i + MLA_CHUNK, key1);
-
-			uk->scores(b->s + (size_t)i * MLA_BLOCK, b->q, g->blocks, rows, d, n, d,
-				ahead);
-			uk->pack_v(b->v, i, rows, d, n, dv);
-		}
+		decode_scores(job, g, b, at, keys, key1);
 		uk->softmax(b->s, g->blocks, keys, at, b->limit, a->scale * MLA_LOG2E, st->max,
 			st->sum, b->corr);
-		uk->values(st->o, b->s, b->corr, b->v, g->blocks, keys, dv);
+		uk->values(st->o, b->s, b->corr, b->tile, d, g->blocks, keys, dv);
 	}
 }
 

@@ -14,6 +14,7 @@
 #include "kernel/cpu/device.h"
 
 #define PROMPT_KEYS 512u /* keys expanded at a time */
+#define PROMPT_PAD 16u	 /* F32 values after a row of values: rows apart by a power of two share cache sets */
 
 struct prompt_job {
 	const struct mla_prompt_args *args;
@@ -26,10 +27,12 @@ struct prompt_job {
 /* One thread's scratch. Lanes of query tile t are t * MLA_QUERIES ... */
 struct prompt_buf {
 	uint8_t *latent;  /* [MLA_CHUNK][cache row bytes] */
-	uint16_t *k;	  /* [PROMPT_KEYS, dk] */
-	uint8_t *v;	  /* [PROMPT_KEYS / MLA_TILE] packed tiles of [MLA_TILE, v_dim] */
+	float *x;	  /* [MLA_CHUNK, values of a cached row] as F32 */
+	uint8_t *k;	  /* [PROMPT_KEYS, dk], BF16 or F32 */
+	uint8_t *v;	  /* tiles of packed [MLA_TILE, v_dim] or F32 rows [MLA_TILE, v_dim + PROMPT_PAD] */
 	uint16_t *v_rows; /* [MLA_CHUNK, v_dim] */
 	uint16_t *w;	  /* kv_b of one head when it must be unpacked: [nope + v_dim, kv_lora] */
+	float *w_wide;	  /* the same as F32 */
 	uint8_t *q;	  /* packed lanes of one query tile */
 	float *s;	  /* [MLA_QUERY_BLOCKS, MLA_TILE, MLA_BLOCK] */
 	float *o;	  /* [lanes, v_dim] */
@@ -48,7 +51,9 @@ struct prompt_task {
 	uint32_t head;
 	uint32_t row_begin; /* rows of the sequence's chunk */
 	uint32_t row_end;
-	uint32_t dk; /* nope + rope + zeros */
+	uint32_t dk;	   /* nope + rope + zeros */
+	uint32_t k_bytes;  /* of an element of a key */
+	uint32_t v_stride; /* elements of 4 bytes between value rows */
 	struct mla_panels wk;
 	struct mla_panels wv;
 	struct prompt_buf buf;
@@ -61,10 +66,12 @@ static size_t prompt_carve(struct prompt_buf *b, uint8_t *mem, const struct kern
 	uintptr_t at = (uintptr_t)mem;
 
 	b->latent = mla_carve(&at, MLA_CHUNK * kernel_kv_row_bytes(l->kv_lora, l->rope));
-	b->k = mla_carve(&at, sizeof(*b->k) * PROMPT_KEYS * dk);
-	b->v = mla_carve(&at, (size_t)4 * PROMPT_KEYS * l->v_dim);
+	b->x = mla_carve(&at, sizeof(*b->x) * MLA_CHUNK * mla_row_values(l->kv_lora, l->rope));
+	b->k = mla_carve(&at, (size_t)4 * PROMPT_KEYS * dk);
+	b->v = mla_carve(&at, (size_t)4 * PROMPT_KEYS * (l->v_dim + PROMPT_PAD));
 	b->v_rows = mla_carve(&at, sizeof(*b->v_rows) * MLA_CHUNK * l->v_dim);
 	b->w = mla_carve(&at, sizeof(*b->w) * (l->nope + l->v_dim) * l->kv_lora);
+	b->w_wide = mla_carve(&at, sizeof(*b->w_wide) * (l->nope + l->v_dim) * l->kv_lora);
 	b->q = mla_carve(&at, (size_t)4 * MLA_QUERIES * dk);
 	b->s = mla_carve(&at, sizeof(*b->s) * MLA_TILE * MLA_QUERIES);
 	b->o = mla_carve(&at, sizeof(*b->o) * lanes * l->v_dim);
@@ -93,7 +100,7 @@ static bool prompt_scales_exact(const float *scales, size_t n)
 	return true;
 }
 
-/* A head's rows of kv_b, as BF16 panels. Scales that are powers of two go into the values, which
+/* A head's rows of kv_b, as BF16 panels; `unpacked` has room for them. Scales that are powers of two go into the values, which
  * loses nothing and leaves one sum over all of k. */
 static struct mla_panels prompt_weight(const struct mla_ukernels *uk, const struct weight *all,
 	uint32_t head, uint32_t n, uint16_t *unpacked)
@@ -126,6 +133,41 @@ static struct mla_panels prompt_weight(const struct mla_ukernels *uk, const stru
 	return p;
 }
 
+/* A head's rows of kv_b from value `at` of the buffers on, as expand() reads them. */
+static struct mla_panels prompt_load_weight(
+	const struct prompt_task *t, const struct weight *all, uint32_t n, size_t at)
+{
+	struct mla_panels p = prompt_weight(t->uk, all, t->head, n, t->buf.w + at);
+
+	if (t->uk->widen_panels) {
+		t->uk->widen_panels(t->buf.w_wide + at, &p);
+		p.panels = (const uint8_t *)(t->buf.w_wide + at);
+	}
+	return p;
+}
+
+/* `n` cached rows as keys and values `at` .. of the expanded block, all F32. */
+static void prompt_expand_f32(const struct prompt_task *t, uint32_t at, uint32_t n, const uint16_t *rows)
+{
+	const struct mla_prompt_args *a = t->args;
+	const struct kv_view *c = &a->cache;
+	size_t x_stride = mla_row_values(c->kv_lora, c->rope);
+	float *x = t->buf.x, *k = (float *)t->buf.k + (size_t)at * t->dk;
+	float *v = (float *)t->buf.v + (size_t)at * t->v_stride;
+
+	t->uk->widen(x, rows, n * x_stride);
+	t->uk->expand(k, t->dk, x, x_stride, n, &t->wk);
+	for (uint32_t i = 0; i < n; i++) {
+		float *row = k + (size_t)i * t->dk + a->nope;
+
+		memcpy(row, x + i * x_stride + c->kv_lora, sizeof(*row) * c->rope);
+		memset(row + c->rope, 0, sizeof(*row) * (t->dk - a->nope - c->rope));
+	}
+	t->uk->expand(v, t->v_stride, x, x_stride, n, &t->wv);
+	if (n % 2)
+		memset(v + (size_t)n * t->v_stride, 0, sizeof(*v) * a->v_dim);
+}
+
 /* Keys and values of positions key0 .. key0 + keys - 1, at most PROMPT_KEYS. */
 static void prompt_expand(const struct prompt_task *t, uint32_t key0, uint32_t keys)
 {
@@ -137,8 +179,12 @@ static void prompt_expand(const struct prompt_task *t, uint32_t key0, uint32_t k
 	for (uint32_t at = 0; at < keys; at += MLA_CHUNK) {
 		uint32_t n = keys - at < MLA_CHUNK ? keys - at : MLA_CHUNK;
 		const uint16_t *x = mla_chunk_rows(c, t->seq->blocks, key0 + at, n, t->buf.latent);
-		uint16_t *k = t->buf.k + (size_t)at * t->dk;
+		uint16_t *k = (uint16_t *)t->buf.k + (size_t)at * t->dk;
 
+		if (t->uk->widen) {
+			prompt_expand_f32(t, at, n, x);
+			continue;
+		}
 		t->uk->expand(k, t->dk, x, x_stride, n, &t->wk);
 		for (uint32_t i = 0; i < n; i++) {
 			uint16_t *row = k + (size_t)i * t->dk + a->nope;
@@ -179,11 +225,11 @@ static void prompt_tile(const struct prompt_task *t, uint32_t row, uint32_t n, s
 
 		nk = nk < seen ? nk : seen;
 		t->uk->scores(
-			b->s, b->q, blocks, b->k + (size_t)at * t->dk, t->dk, nk, t->dk, NULL);
+			b->s, b->q, blocks, b->k + (size_t)at * t->dk * t->k_bytes, t->dk, nk, t->dk, NULL);
 		t->uk->softmax(b->s, blocks, nk, key0 + at, b->limit, a->scale * MLA_LOG2E,
 			b->max + lane0, b->sum + lane0, b->corr);
 		t->uk->values(b->o + lane0 * a->v_dim, b->s, b->corr,
-			b->v + (size_t)4 * at * a->v_dim, blocks, nk, a->v_dim);
+			b->v + (size_t)4 * at * t->v_stride, t->v_stride, blocks, nk, a->v_dim);
 	}
 }
 
@@ -220,9 +266,8 @@ static void prompt_task_run(struct prompt_task *t)
 	size_t lanes = ((t->row_end - t->row_begin) / MLA_QUERIES + 2) * MLA_QUERIES;
 	size_t lane0 = 0;
 
-	t->wk = prompt_weight(t->uk, &a->kv_b_k, t->head, a->nope, b->w);
-	t->wv = prompt_weight(
-		t->uk, &a->kv_b_v, t->head, a->v_dim, b->w + (size_t)a->nope * a->cache.kv_lora);
+	t->wk = prompt_load_weight(t, &a->kv_b_k, a->nope, 0);
+	t->wv = prompt_load_weight(t, &a->kv_b_v, a->v_dim, (size_t)a->nope * a->cache.kv_lora);
 	memset(b->o, 0, sizeof(*b->o) * lanes * a->v_dim);
 	memset(b->sum, 0, sizeof(*b->sum) * lanes);
 	for (size_t i = 0; i < lanes; i++)
@@ -254,7 +299,9 @@ static void prompt_thread(void *arg, int thread, int n_threads)
 	const struct mla_prompt_args *a = job->args;
 	struct prompt_task t = {
 		.args = a, .uk = job->kn->mla, .row_uk = job->kn->row,
-		.dk = mla_row_values(a->nope, a->cache.rope)};
+		.dk = mla_row_values(a->nope, a->cache.rope),
+		.k_bytes = job->kn->mla->widen ? 4 : 2,
+		.v_stride = a->v_dim + (job->kn->mla->widen ? PROMPT_PAD : 0)};
 	uint32_t i;
 
 	prompt_carve(&t.buf, job->kn->scratch.thread_mem + thread * job->kn->scratch.thread_bytes,

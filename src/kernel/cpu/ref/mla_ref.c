@@ -27,7 +27,7 @@ static void ref_pack_v(
 		memcpy(v + (size_t)i * dv, rows + i * stride, sizeof(*v) * dv);
 }
 
-static void ref_scores(float *s, const void *q, uint32_t blocks, const uint16_t *k, size_t k_stride,
+static void ref_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
 	uint32_t keys, uint32_t d, const uint16_t *ahead)
 {
 	for (uint32_t lane = 0; lane < blocks * MLA_BLOCK; lane++) {
@@ -41,7 +41,7 @@ static void ref_scores(float *s, const void *q, uint32_t blocks, const uint16_t 
 
 			for (uint32_t i = 0; i < d; i++)
 				sum += (double)bf16_to_f32(ql[i]) *
-				       bf16_to_f32(k[key * k_stride + i]);
+				       bf16_to_f32(((const uint16_t *)k)[key * k_stride + i]);
 			out[key * MLA_BLOCK] = (float)sum;
 		}
 	}
@@ -72,8 +72,8 @@ static void ref_softmax(float *s, uint32_t blocks, uint32_t keys, uint32_t key0,
 	}
 }
 
-static void ref_values(float *o, const void *p, const float *corr, const void *v, uint32_t blocks,
-	uint32_t keys, uint32_t dv)
+static void ref_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
+	uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	for (uint32_t lane = 0; lane < blocks * MLA_BLOCK; lane++) {
 		const float *pl =
@@ -124,8 +124,8 @@ static void ref_unpack_f8(uint16_t *out, const uint8_t *in, size_t n, int expone
 		out[i] = f32_to_bf16(ldexpf(f8e4m3_to_f32(in[i]), exponent));
 }
 
-static void ref_expand(uint16_t *out, size_t out_stride, const uint16_t *x, size_t x_stride,
-	uint32_t keys, const struct mla_panels *w)
+static void ref_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+	const struct mla_panels *w)
 {
 	for (uint32_t key = 0; key < keys; key++) {
 		for (uint32_t row = 0; row < w->n; row++) {
@@ -141,9 +141,9 @@ static void ref_expand(uint16_t *out, size_t out_stride, const uint16_t *x, size
 
 				if (w->scales)
 					v *= w->scales[row / 32 * w->k_blocks + i / 128];
-				sum += v * bf16_to_f32(x[key * x_stride + i]);
+				sum += v * bf16_to_f32(((const uint16_t *)x)[key * x_stride + i]);
 			}
-			out[key * out_stride + row] = f32_to_bf16((float)sum);
+			((uint16_t *)out)[key * out_stride + row] = f32_to_bf16((float)sum);
 		}
 	}
 }

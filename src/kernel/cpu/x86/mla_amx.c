@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void scores_32(float *s, const uint
 	}
 }
 
-static void amx_scores(float *s, const void *q, uint32_t blocks, const uint16_t *k, size_t k_stride,
+static void amx_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
 	uint32_t keys, uint32_t d, const uint16_t *ahead)
 {
 	size_t next = (size_t)2 * d * MLA_BLOCK; /* 4 bytes are reserved for each packed value */
@@ -64,7 +64,7 @@ static void amx_scores(float *s, const void *q, uint32_t blocks, const uint16_t 
 		float *sb = s + (size_t)b * MLA_SCORES;
 
 		for (uint32_t i = 0; i < keys; i += 32) {
-			const uint16_t *ki = k + i * k_stride;
+			const uint16_t *ki = (const uint16_t *)k + i * k_stride;
 			const uint16_t *near = ahead && !b ? ahead + i * k_stride : NULL;
 
 			if (b + 1 < blocks)
@@ -140,8 +140,8 @@ static inline __attribute__((always_inline)) void values_32(float *o, const floa
 	}
 }
 
-static void amx_values(float *o, const void *p, const float *corr, const void *v, uint32_t blocks,
-	uint32_t keys, uint32_t dv)
+static void amx_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
+	uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	for (uint32_t c = 0; c < dv; c += 32) {
 		const uint16_t *vc = (const uint16_t *)v + (size_t)c / 32 * SLAB;
@@ -212,13 +212,13 @@ static void expand_panel(uint16_t *out, size_t out_stride, const uint16_t *x, si
 	}
 }
 
-static void amx_expand(uint16_t *out, size_t out_stride, const uint16_t *x, size_t x_stride,
-	uint32_t keys, const struct mla_panels *w)
+static void amx_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+	const struct mla_panels *w)
 {
 	for (uint32_t panel = 0; panel < w->n / WEIGHT_PANEL_ROWS; panel++)
 		for (uint32_t i = 0; i < keys; i += 32)
-			expand_panel(out + i * out_stride + panel * WEIGHT_PANEL_ROWS, out_stride,
-				x + i * x_stride, x_stride, w, panel);
+			expand_panel((uint16_t *)out + i * out_stride + panel * WEIGHT_PANEL_ROWS,
+				out_stride, (const uint16_t *)x + i * x_stride, x_stride, w, panel);
 }
 
 static void amx_thread_begin(void)

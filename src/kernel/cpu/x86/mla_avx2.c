@@ -95,14 +95,14 @@ static inline void scores_4(
 	}
 }
 
-static void avx2_scores(float *s, const void *q, uint32_t blocks, const uint16_t *k,
-	size_t k_stride, uint32_t keys, uint32_t d, const uint16_t *ahead)
+static void avx2_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
+	uint32_t keys, uint32_t d, const uint16_t *ahead)
 {
 	for (uint32_t b = 0; b < blocks; b++)
 		for (uint32_t i = 0; i < keys; i += 4)
 			scores_4(s + (size_t)b * MLA_SCORES + i * MLA_BLOCK,
-				(const float *)q + (size_t)b * d * MLA_BLOCK, k + i * k_stride,
-				k_stride, d);
+				(const float *)q + (size_t)b * d * MLA_BLOCK,
+				(const uint16_t *)k + i * k_stride, k_stride, d);
 }
 
 /* 2^x for x <= 0: 1 exactly at 0, 0 below the normal range; relative error below 2e-7. */
@@ -210,8 +210,8 @@ static inline void values_4(
 	}
 }
 
-static void avx2_values(float *o, const void *p, const float *corr, const void *v, uint32_t blocks,
-	uint32_t keys, uint32_t dv)
+static void avx2_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
+	uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	for (uint32_t c = 0; c < dv; c += 16)
 		for (uint32_t lane = 0; lane < blocks * MLA_BLOCK; lane += 4)
@@ -318,13 +318,14 @@ static void expand_tile(uint16_t *out, size_t out_stride, const uint16_t *x, siz
 	}
 }
 
-static void avx2_expand(uint16_t *out, size_t out_stride, const uint16_t *x, size_t x_stride,
-	uint32_t keys, const struct mla_panels *w)
+static void avx2_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+	const struct mla_panels *w)
 {
 	for (uint32_t row = 0; row < w->n; row += 16)
 		for (uint32_t i = 0; i < keys; i += 4)
-			expand_tile(out + i * out_stride + row, out_stride, x + i * x_stride,
-				x_stride, w, row / WEIGHT_PANEL_ROWS, row % WEIGHT_PANEL_ROWS / 16);
+			expand_tile((uint16_t *)out + i * out_stride + row, out_stride,
+				(const uint16_t *)x + i * x_stride, x_stride, w,
+				row / WEIGHT_PANEL_ROWS, row % WEIGHT_PANEL_ROWS / 16);
 }
 
 const struct mla_ukernels mla_ukernels_avx2 = {

@@ -35,17 +35,7 @@ void mla_avx512_pack_q(void *out, const uint16_t *a, size_t a_stride, uint32_t n
 	__m512i r[16];
 
 	for (uint32_t i = 0; i < d; i += 32) {
-		uint32_t left = i < na ? 32 : na + nb - i;
-		__mmask32 mask = left >= 32 ? ~0u : (1u << left) - 1;
-
-		for (uint32_t j = 0; j < MLA_BLOCK; j++) {
-			const uint16_t *from =
-				i < na ? a + j * a_stride + i : b + j * b_stride + (i - na);
-
-			r[j] = j < lanes ? _mm512_maskz_loadu_epi16(mask, from)
-					 : _mm512_setzero_si512();
-		}
-		mla_avx512_transpose(r);
+		mla_avx512_load_pairs(r, i, a, a_stride, na, b, b_stride, nb, lanes);
 		for (uint32_t j = 0; j < 16; j++)
 			_mm512_store_si512((uint16_t *)out + (size_t)i * MLA_BLOCK + j * 32, r[j]);
 	}
@@ -107,8 +97,8 @@ static inline __attribute__((always_inline)) void scores_8(float *s, const uint1
 	}
 }
 
-static void avx512_scores(float *s, const void *q, uint32_t blocks, const uint16_t *k,
-	size_t k_stride, uint32_t keys, uint32_t d, const uint16_t *ahead)
+static void avx512_scores(float *s, const void *q, uint32_t blocks, const void *k, size_t k_stride,
+	uint32_t keys, uint32_t d, const uint16_t *ahead)
 {
 	/* The driver reserves 4 bytes for each packed value: blocks lie 2 * d * 16 BF16 apart. */
 	for (uint32_t b = 0; b < blocks; b += 2) {
@@ -116,7 +106,7 @@ static void avx512_scores(float *s, const void *q, uint32_t blocks, const uint16
 		float *sb = s + (size_t)b * MLA_SCORES;
 
 		for (uint32_t i = 0; i < keys; i += 8) {
-			const uint16_t *ki = k + i * k_stride;
+			const uint16_t *ki = (const uint16_t *)k + i * k_stride;
 			const uint16_t *next = ahead && !b ? ahead + i * k_stride : NULL;
 
 			if (b + 1 < blocks && next)
@@ -147,50 +137,66 @@ static inline __m512 exp2_neg(__m512 x)
 	return _mm512_maskz_scalef_ps(normal, p, n);
 }
 
-static inline __m512i round_bf16(__m512 x)
-{
-	return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
-}
-
-static inline __m512 widen(__m512i x)
-{
-	return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
-}
-
-/* Probabilities take the place of scores: pair i of keys lies at s + i * 16. */
-static void softmax_block(float *s, uint32_t keys, uint32_t key0, const uint32_t *limit,
-	float scale2, float *max, float *sum, float *corr)
+/* Maxima of m and of the scores times sc. Masked where a lane does not see all keys; scores that are
+ * not seen become -inf times sc. */
+static __m512 softmax_max(float *s, uint32_t keys, uint32_t key0, __m512i limit, __m512 sc, __m512 m)
 {
 	const __m512 minus_inf = _mm512_set1_ps(-INFINITY);
-	__m512i lim = _mm512_loadu_si512(limit);
-	__m512 old = _mm512_loadu_ps(max), m = old, base, factor, total0, total1;
-	__m512 sc = _mm512_set1_ps(scale2);
-	uint32_t filled = (keys + 31) / 32 * 32;
+	__mmask16 all = _mm512_cmpge_epu32_mask(limit, _mm512_set1_epi32((int)(key0 + keys)));
+	__m512 x[4] = {m, m, m, m};
+	uint32_t i = 0;
 
-	for (uint32_t i = 0; i < keys; i++) {
-		__mmask16 seen = _mm512_cmpgt_epu32_mask(lim, _mm512_set1_epi32((int)(key0 + i)));
-		__m512 t = _mm512_mul_ps(_mm512_load_ps(s + i * MLA_BLOCK), sc);
+	for (; all == 0xFFFF && i + 4 <= keys; i += 4)
+#pragma GCC unroll 4
+		for (uint32_t j = 0; j < 4; j++)
+			x[j] = _mm512_max_ps(
+				x[j], _mm512_mul_ps(_mm512_load_ps(s + (i + j) * MLA_BLOCK), sc));
+	for (; i < keys; i++) {
+		__mmask16 seen = _mm512_cmpgt_epu32_mask(limit, _mm512_set1_epi32((int)(key0 + i)));
+		__m512 t = _mm512_mask_mov_ps(minus_inf, seen, _mm512_load_ps(s + i * MLA_BLOCK));
 
-		t = _mm512_mask_mov_ps(minus_inf, seen, t);
-		m = _mm512_max_ps(m, t);
 		_mm512_store_ps(s + i * MLA_BLOCK, t);
+		x[0] = _mm512_max_ps(x[0], _mm512_mul_ps(t, sc));
 	}
-	for (uint32_t i = keys; i < filled; i++)
-		_mm512_store_ps(s + i * MLA_BLOCK, minus_inf);
+	return _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+}
+
+/* Probabilities take the place of scores: key i of F32 rows at s + i * 16, else pair i of keys. */
+static inline __attribute__((always_inline)) void softmax_block(float *s, uint32_t keys,
+	uint32_t key0, const uint32_t *limit, float scale2, float *max, float *sum, float *corr, bool rows)
+{
+	const __m512 minus_inf = _mm512_set1_ps(-INFINITY);
+	__m512 old = _mm512_loadu_ps(max), sc = _mm512_set1_ps(scale2), m, base, factor;
+	__m512 total0 = _mm512_setzero_ps(), total1 = total0;
+	uint32_t even = keys & ~1u, i = 0;
+
+	m = softmax_max(s, keys, key0, _mm512_loadu_si512(limit), sc, old);
 	/* A lane that has seen no key keeps -inf as its maximum; its probabilities are zero. */
 	base = _mm512_mask_mov_ps(m, _mm512_cmpeq_ps_mask(m, minus_inf), _mm512_setzero_ps());
 	factor = exp2_neg(_mm512_sub_ps(old, base));
-	total0 = total1 = _mm512_setzero_ps();
-	for (uint32_t i = 0; i < filled; i += 2) {
-		__m512 e0 = exp2_neg(_mm512_sub_ps(_mm512_load_ps(s + i * MLA_BLOCK), base));
-		__m512 e1 = exp2_neg(_mm512_sub_ps(_mm512_load_ps(s + (i + 1) * MLA_BLOCK), base));
-		__m512i p0 = round_bf16(e0), p1 = round_bf16(e1);
+	if (keys > even)
+		_mm512_store_ps(s + (size_t)keys * MLA_BLOCK, minus_inf);
+	for (; i < keys; i += 2) {
+		float *si = s + (size_t)i * MLA_BLOCK;
+		__m512 t0 = _mm512_mul_ps(_mm512_load_ps(si), sc);
+		__m512 t1 = _mm512_mul_ps(_mm512_load_ps(si + MLA_BLOCK), sc);
+		__m512i p0 = mla_avx512_round_bf16(exp2_neg(_mm512_sub_ps(t0, base)));
+		__m512i p1 = mla_avx512_round_bf16(exp2_neg(_mm512_sub_ps(t1, base)));
+		__m512 w0 = mla_avx512_widen(p0), w1 = mla_avx512_widen(p1);
 
-		total0 = _mm512_add_ps(total0, widen(p0));
-		total1 = _mm512_add_ps(total1, widen(p1));
-		p1 = _mm512_slli_epi32(p1, 16);
-		_mm512_store_si512(s + i / 2 * MLA_BLOCK, _mm512_or_si512(p0, p1));
+		total0 = _mm512_add_ps(total0, w0);
+		total1 = _mm512_add_ps(total1, w1);
+		if (rows) {
+			_mm512_store_ps(si, w0);
+			_mm512_store_ps(si + MLA_BLOCK, w1);
+		} else {
+			_mm512_store_si512(s + i / 2 * MLA_BLOCK,
+				_mm512_or_si512(p0, _mm512_castps_si512(w1)));
+		}
 	}
+	/* Tiles read pairs of keys in steps of 32 keys. */
+	for (; !rows && i % 32; i += 2)
+		_mm512_store_si512(s + i / 2 * MLA_BLOCK, _mm512_setzero_si512());
 	_mm512_storeu_ps(max, m);
 	_mm512_storeu_ps(corr, factor);
 	_mm512_storeu_ps(
@@ -202,7 +208,15 @@ void mla_avx512_softmax(float *s, uint32_t blocks, uint32_t keys, uint32_t key0,
 {
 	for (uint32_t b = 0; b < blocks; b++)
 		softmax_block(s + (size_t)b * MLA_SCORES, keys, key0, limit + b * MLA_BLOCK, scale2,
-			max + b * MLA_BLOCK, sum + b * MLA_BLOCK, corr + b * MLA_BLOCK);
+			max + b * MLA_BLOCK, sum + b * MLA_BLOCK, corr + b * MLA_BLOCK, false);
+}
+
+void mla_avx512_softmax_f32(float *s, uint32_t blocks, uint32_t keys, uint32_t key0,
+	const uint32_t *limit, float scale2, float *max, float *sum, float *corr)
+{
+	for (uint32_t b = 0; b < blocks; b++)
+		softmax_block(s + (size_t)b * MLA_SCORES, keys, key0, limit + b * MLA_BLOCK, scale2,
+			max + b * MLA_BLOCK, sum + b * MLA_BLOCK, corr + b * MLA_BLOCK, true);
 }
 
 /* 8 lanes by 32 columns over `pairs` key pairs. p: first lane's pair 0; v: the slab. */
@@ -237,7 +251,7 @@ static inline void values_8(float *o, const uint16_t *p, const float *corr, cons
 	}
 }
 
-static void avx512_values(float *o, const void *p, const float *corr, const void *v,
+static void avx512_values(float *o, const void *p, const float *corr, const void *v, size_t v_stride,
 	uint32_t blocks, uint32_t keys, uint32_t dv)
 {
 	uint32_t pairs = (keys + 1) / 2;
@@ -373,13 +387,13 @@ static void expand_panel(uint16_t *out, size_t out_stride, const uint16_t *x, si
 			out + i * out_stride, (__m512i)_mm512_cvtne2ps_pbh(acc[i][1], acc[i][0]));
 }
 
-static void avx512_expand(uint16_t *out, size_t out_stride, const uint16_t *x, size_t x_stride,
-	uint32_t keys, const struct mla_panels *w)
+static void avx512_expand(void *out, size_t out_stride, const void *x, size_t x_stride, uint32_t keys,
+	const struct mla_panels *w)
 {
 	for (uint32_t panel = 0; panel < w->n / WEIGHT_PANEL_ROWS; panel++)
 		for (uint32_t i = 0; i < keys; i += 8)
-			expand_panel(out + i * out_stride + panel * WEIGHT_PANEL_ROWS, out_stride,
-				x + i * x_stride, x_stride, w, panel);
+			expand_panel((uint16_t *)out + i * out_stride + panel * WEIGHT_PANEL_ROWS,
+				out_stride, (const uint16_t *)x + i * x_stride, x_stride, w, panel);
 }
 
 const struct mla_ukernels mla_ukernels_avx512 = {
