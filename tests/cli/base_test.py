@@ -31,7 +31,7 @@ class Help(Case):
         self.assertIn("bench model", text)
         self.assertNotIn("tokenize   ", text.replace("bench tokenize", ""))
         self.assertEqual(text, self.ok("bench", "--help"))
-        self.fails("bench", "modle", code=2, says=["found modle", "model, latency, throughput, drafts, serve, tokenize"])
+        self.fails("bench", "modle", code=2, says=["found modle", "model, kernel, load, latency, throughput, drafts, serve, tokenize"])
 
     def test_no_command(self):
         self.fails(code=2, says="expected a command")
