@@ -62,6 +62,9 @@ bool description_present(const char *dir)
 	return choose_file(path, sizeof(path), dir) > 0;
 }
 
+/* Keys that name a quantization of the latent cache: C8, FAQuant, FAKQuant. */
+static const char *const cache_keys[] = {"kv_quant_type", "kv_cache_type", "fa_quant_type"};
+
 static enum status read_keys(struct description *d, struct error *err)
 {
 	const char *what = description_path(d), *version = NULL;
@@ -72,6 +75,13 @@ static enum status read_keys(struct description *d, struct error *err)
 			err, E_FORMAT, "%s: %s, expected an object", what, json_type_name(d->root));
 	TRY(json_opt_int(&group, d->root, what, "group_size", 0, MAX_GROUP, 0, err));
 	TRY(json_opt_string(&version, d->root, what, "version", NULL, err));
+	for (size_t i = 0; i < sizeof(cache_keys) / sizeof(*cache_keys); i++) {
+		const char *s = json_string_value(json_object_get(d->root, cache_keys[i]));
+
+		if (s && (strcmp(s, "C8") == 0 || strncmp(s, "FA", 2) == 0))
+			return error_set(err, E_UNSUPPORTED, "%s: %s %.24s: a quantized cache is not supported", what,
+				cache_keys[i], s);
+	}
 	d->group = (uint32_t)group;
 	d->version = version;
 	return OK;
@@ -118,7 +128,9 @@ const char *description_path(const struct description *d)
 
 const char *description_scheme(const struct description *d, const char *tensor)
 {
-	return json_string_value(json_object_get(d->root, tensor));
+	const json_t *entry = json_object_get(d->root, tensor);
+
+	return json_is_string(entry) ? json_string_value(entry) : entry ? "" : NULL;
 }
 
 uint32_t description_rows_per_byte(const struct description *d, const char *tensor)

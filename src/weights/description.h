@@ -23,7 +23,7 @@ void description_close(struct description *d);
 
 /* The end of the file's path, for messages. */
 const char *description_path(const struct description *d);
-/* A tensor's scheme; NULL when there is no entry. */
+/* A tensor's scheme; NULL when there is no entry, "" when it is not a string. */
 const char *description_scheme(const struct description *d, const char *tensor);
 /* Rows of a matrix in a byte of its tensor: 2 for int4, else 1. d may be NULL. */
 uint32_t description_rows_per_byte(const struct description *d, const char *tensor);

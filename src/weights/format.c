@@ -70,7 +70,8 @@ static void pack_int(const struct pack_job *p)
  */
 static void float_row(const struct pack_job *p, uint32_t r, const float *f8, float *out)
 {
-	const uint8_t *src = p->src + (r * p->row_stride - p->col) * dtype_bytes(p->type);
+	size_t elem = dtype_bytes(p->type);
+	const uint8_t *src = p->src - p->col * elem + r * p->row_stride * elem;
 	const float *scales = p->part[PART_SCALE];
 	size_t cols = p->row_stride;
 

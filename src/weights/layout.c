@@ -61,6 +61,7 @@ static enum status add_vector(const struct scope *s, const char *name, uint32_t 
 
 	snprintf(full, sizeof(full), "%s%s", s->prefix, name);
 	if (s->l->files) {
+		TRY(source_check_float(s, full));
 		TRY(source_find(s, full, 1, shape, &t));
 		if (t->dtype != DT_F32 && t->dtype != DT_BF16)
 			return source_wrong_dtype(s, t, "F32 or BF16");
@@ -349,6 +350,7 @@ static enum status add_embedding(const struct scope *top)
 	struct item *it;
 
 	if (top->l->files) {
+		TRY(source_check_float(top, "model.embed_tokens.weight"));
 		TRY(source_find(top, "model.embed_tokens.weight", 2, shape, &t));
 		if (t->dtype != DT_BF16)
 			return source_wrong_dtype(top, t, "BF16");

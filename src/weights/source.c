@@ -69,6 +69,19 @@ enum status source_wrong_dtype(
 
 /* --- the scheme --------------------------------------------------------------------------------- */
 
+static enum status expected_float(const struct scope *s, const char *full, const char *name)
+{
+	return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %.24s, expected FLOAT",
+		description_path(s->l->description), full, name);
+}
+
+enum status source_check_float(const struct scope *s, const char *full)
+{
+	const char *name = s->l->description ? description_scheme(s->l->description, full) : NULL;
+
+	return name && strcmp(name, "FLOAT") != 0 ? expected_float(s, full, name) : OK;
+}
+
 /* What a description says of NAME.weight: *scheme stays NULL for FLOAT. */
 static enum status find_described(const struct scope *s, const char *full, const struct source *src,
 	const struct weight_scheme **scheme)
@@ -85,12 +98,14 @@ static enum status find_described(const struct scope *s, const char *full, const
 	if (!name || strcmp(name, "FLOAT") == 0)
 		return OK;
 	*scheme = weight_scheme_named(name, description_group(d) > 0);
+	if (!*scheme && !*name)
+		return error_set(s->err, E_FORMAT, "%s: tensor %.60s: expected the name of a scheme: %s",
+			description_path(d), full, weight_schemes_text(known, sizeof(known)));
 	if (!*scheme)
 		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %.24s, expected %s",
 			description_path(d), full, name, weight_schemes_text(known, sizeof(known)));
 	if (src->role == SOURCE_PLAIN || src->role == SOURCE_FLOAT)
-		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s has the scheme %.24s, expected FLOAT",
-			description_path(d), full, name);
+		return expected_float(s, full, name);
 	return OK;
 }
 
@@ -132,7 +147,9 @@ static enum status find_scheme(
 		t->dtype, s->l->quantize && (src->role == SOURCE_LINEAR || src->role == SOURCE_EXPERT));
 	plain |= s->l->description != NULL;
 	if (!it->scheme || (plain && it->scheme->parts[0].suffix))
-		return source_wrong_dtype(s, t, plain ? "BF16 or F32" : "BF16, F32 or F8_E4M3");
+		return source_wrong_dtype(s, t, s->l->description ? "BF16 or F32 for its scheme FLOAT"
+						: plain           ? "BF16 or F32"
+								  : "BF16, F32 or F8_E4M3");
 	return OK;
 }
 
@@ -234,6 +251,16 @@ static enum status refuse_bias(const struct scope *s, const char *name, const st
 	return OK;
 }
 
+/* Says which scheme an error about the tensors of a matrix has to do with. */
+static enum status name_scheme(const struct scope *s, const struct item *it, enum status st)
+{
+	size_t n = strlen(s->err->msg);
+
+	if (st != OK && it->scheme && it->scheme->described && !strstr(s->err->msg, it->scheme->name))
+		snprintf(s->err->msg + n, sizeof(s->err->msg) - n, ", scheme %s", it->scheme->name);
+	return st;
+}
+
 enum status source_find_matrix(
 	const struct scope *s, const char *name, const struct source *src, struct item *it)
 {
@@ -246,15 +273,15 @@ enum status source_find_matrix(
 		TRY(check_int4(s, full, src, it));
 	if (it->scheme)
 		shape[0] /= it->scheme->rows_per_byte;
-	TRY(source_find(s, full, 2, shape, &it->src));
+	TRY(name_scheme(s, it, source_find(s, full, 2, shape, &it->src)));
 	if (it->src->dtype != it->scheme->dtype)
 		return error_set(s->err, E_FORMAT, "%s: tensor %.60s is %s, expected %s for its scheme %s",
 			safetensors_path(s->l->files, it->src), full, dtype_name(it->src->dtype),
 			dtype_name(it->scheme->dtype), it->scheme->name);
 	TRY(refuse_bias(s, name, it));
 	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++)
-		TRY(find_part(s, name, src, it, i));
-	TRY(read_input(s, it));
+		TRY(name_scheme(s, it, find_part(s, name, src, it, i)));
+	TRY(name_scheme(s, it, read_input(s, it)));
 	if (it->input_scale > 0 && src->role == SOURCE_EXPERT)
 		return error_set(s->err, E_UNSUPPORTED, "%s: tensor %.60s: the scheme %s is not supported for experts",
 			safetensors_path(s->l->files, it->src), full, it->scheme->name);

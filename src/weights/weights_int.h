@@ -166,6 +166,8 @@ enum status source_find_matrix(
 /* A tensor by its whole name, of this shape. */
 enum status source_find(const struct scope *s, const char *name, uint32_t rank, const uint64_t *shape,
 	const struct st_tensor **out);
+/* That a description, if there is one, does not call this tensor anything but FLOAT. */
+enum status source_check_float(const struct scope *s, const char *name);
 enum status source_wrong_dtype(
 	const struct scope *s, const struct st_tensor *t, const char *expected);
 

@@ -321,7 +321,15 @@ static const struct entry entries[] = {
 		DESCRIPTION ": no entry for tensor " L1 "self_attn.o_proj.weight"},
 	{"v31-w8a8", L1 "self_attn.o_proj.weight", "W4A4_DYNAMIC", 0, E_UNSUPPORTED,
 		L1 "self_attn.o_proj.weight has the scheme W4A4_DYNAMIC, expected FLOAT, W8A8,"},
-	{"v31-w8a8", L1 "self_attn.o_proj.weight", "#", 8, E_FORMAT, "no entry for tensor"},
+	{"v31-w8a8", L1 "self_attn.o_proj.weight", "#", 8, E_FORMAT,
+		L1 "self_attn.o_proj.weight: expected the name of a scheme: FLOAT, W8A8,"},
+	{"v31-w8a8", "model.embed_tokens.weight", "W8A8_DYNAMIC", 0, E_UNSUPPORTED,
+		"model.embed_tokens.weight has the scheme W8A8_DYNAMIC, expected FLOAT"},
+	{"v31-w8a8", L1 "input_layernorm.weight", "W8A8", 0, E_UNSUPPORTED,
+		"input_layernorm.weight has the scheme W8A8, expected FLOAT"},
+	{"v31-w8a8", L1 "input_layernorm.bias", "#", 1, E_UNSUPPORTED, "input_layernorm.bias has the scheme , expected"},
+	{"v31-w8a8", "kv_quant_type", "C8", 0, E_UNSUPPORTED, "kv_quant_type C8: a quantized cache is not supported"},
+	{"v31-w8a8", "fa_quant_type", "FAKQuant", 0, E_UNSUPPORTED, "fa_quant_type FAKQuant: a quantized cache"},
 	{"v31-w8a8", L1 "self_attn.o_proj.weight", "FLOAT", 0, E_UNSUPPORTED,
 		"o_proj.weight is I8, expected BF16 or F32"},
 	{"v31-w8a8", L1 "self_attn.kv_b_proj.weight", "W8A8", 0, E_UNSUPPORTED,
@@ -358,6 +366,48 @@ static void test_entry_refusals(void **state)
 		case_copy(e->golden, NULL, NULL, NULL);
 		case_write_json(DESCRIPTION, d);
 		refused(e->status, e->says);
+	}
+}
+
+/* What users run into most: each line names the file, the tensor and the scheme. */
+static void test_refusals_name_all(void **state)
+{
+	static const struct {
+		const char *golden, *key, *text, *file, *tensor, *scheme;
+	} cases[] = {
+		{"v31-w8a8", L1 "self_attn.o_proj.weight", NULL, DESCRIPTION, L1 "self_attn.o_proj.weight", "scheme"},
+		{"v31-w8a8", L1 "self_attn.kv_a_proj_with_mqa.weight", "W8A8_DYNAMIC", DESCRIPTION,
+			L1 "self_attn.kv_a_proj_with_mqa.weight", "W8A8_DYNAMIC"},
+		{"v31-w8a8", "model.layers.0.mlp.up_proj.weight", "FLOAT", "model.safetensors",
+			"model.layers.0.mlp.up_proj.weight", "scheme FLOAT"},
+		{"v31-w8a8", L1 "mlp.experts.0.up_proj.weight", "W4A8_DYNAMIC", "model.safetensors",
+			L1 "mlp.experts.0.up_proj.weight", "scheme W4A8_DYNAMIC"},
+		{"v31-w8a8", L1 "mlp.experts.3.down_proj.weight", "W8A8", "model.safetensors",
+			L1 "mlp.experts.3.down_proj.input_scale", "scheme W8A8"},
+		{"v31-w4a8", L1 "mlp.experts.2.down_proj.weight", "W8A8_DYNAMIC", "model.safetensors",
+			L1 "mlp.experts.2.down_proj.weight", "scheme W8A8_DYNAMIC"},
+		{"v31-w4a8", "version", NULL, DESCRIPTION, L1 "mlp.experts.0.gate_proj.weight", "W4A8_DYNAMIC"},
+		{"v31-w8a8", L1 "mlp.experts.0.up_proj.weight", "W8A16", DESCRIPTION, L1 "mlp.experts.0.up_proj.weight",
+			"scheme W8A16"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		json_t *d = case_json(cases[i].golden, DESCRIPTION);
+		struct model_weights *w;
+		struct error err;
+
+		if (cases[i].text)
+			json_object_set_new(d, cases[i].key, json_string(cases[i].text));
+		else
+			json_object_del(d, cases[i].key);
+		case_copy(cases[i].golden, NULL, NULL, NULL);
+		case_write_json(DESCRIPTION, d);
+		if (load_dir(&w, case_dir(), shard_plan_whole(), &err) == OK)
+			fail_msg("%s as %s loaded", cases[i].key, cases[i].text);
+		if (!strstr(err.msg, cases[i].file) || !strstr(err.msg, cases[i].tensor) ||
+			!strstr(err.msg, cases[i].scheme))
+			fail_msg("'%s'; expected %s, %s and %s in it", err.msg, cases[i].file, cases[i].tensor,
+				cases[i].scheme);
 	}
 }
 
@@ -466,6 +516,7 @@ int main(void)
 		CASE(test_file_name),
 		CASE(test_entries),
 		CASE(test_entry_refusals),
+		CASE(test_refusals_name_all),
 		CASE(test_tensor_refusals),
 		CASE(test_wide_scale),
 		CASE(test_norm_not_finite),
