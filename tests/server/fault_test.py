@@ -86,8 +86,8 @@ class Disconnects(Case):
 
     def test_slow_reader(self):
         """A stream that nobody reads is cut at a bound; the rest goes on."""
-        with scripted(say("word " * 50, delay_ms=0, burst=50), max_model_len=2000000) as s:
-            sock = raw(s, {"prompt": "x", "stream": True, "max_tokens": 1900000, "ignore_eos": True})
+        with scripted(say("word " * 50, delay_ms=0, burst=1000), max_model_len=9000000) as s:
+            sock = raw(s, {"prompt": "x", "stream": True, "max_tokens": 8000000, "ignore_eos": True})
             self.assertEqual(s.complete("x", max_tokens=5).status, 200)
             s.wait_metric(1, "vllm:request_success_total", finished_reason="abort")
             sock.close()
