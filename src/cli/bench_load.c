@@ -43,8 +43,8 @@ const struct opt_table bench_load_table = {
 	.arguments = "MODEL",
 	.summary = "Time until a checkpoint is ready, beside reading its files; peak of memory",
 	.details = "Files are read once before, so that the page cache holds them if it can. Reading is measured right\n"
-		   "before and right after each load. The peak is of what the process itself holds: weights, read buffers,\n"
-		   "and the pages of cache and workspace in use.\n",
+		   "before and right after each load. The peak is of what the process itself holds: weights, read\n"
+		   "buffers, and the pages of cache and workspace in use.\n",
 	.min_args = 1,
 	.max_args = 1,
 	.opts = opts,
