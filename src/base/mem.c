@@ -73,3 +73,13 @@ void mem_unmap(void *p, size_t bytes)
 	if (p)
 		munmap(p, bytes);
 }
+
+/* Linux 6.1; C libraries name it later. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+void mem_collapse(void *p, size_t bytes)
+{
+	madvise(p, bytes, MADV_COLLAPSE);
+}

@@ -28,4 +28,10 @@ void *mem_grow(void *base, size_t *cap, size_t need, size_t elem_bytes);
 enum status mem_map(void **out, size_t bytes, const char *what, struct error *err);
 void mem_unmap(void *p, size_t bytes);
 
+/*
+ * Gathers what has been touched of a mapping into huge pages, where memory was too scattered to give them
+ * at first touch: moves pages about, so it may take as long as copying them. A system that cannot, does not.
+ */
+void mem_collapse(void *p, size_t bytes);
+
 #endif

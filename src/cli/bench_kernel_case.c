@@ -296,10 +296,10 @@ static enum status map_filled(uint8_t **out, struct kernel_call *c, size_t bytes
 	return OK;
 }
 
-/* The largest weight of the cases, as BF16. */
+/* The largest weight of the cases, as BF16; attention to prompts expands with two of its own. */
 static size_t largest_weight(const struct kernel_case *const *cases, uint32_t n)
 {
-	size_t max = 0;
+	size_t max = (size_t)HEADS * (NOPE + V_DIM) * KV_LORA * 2;
 
 	for (uint32_t i = 0; i < n; i++) {
 		size_t bytes = (size_t)cases[i]->n * cases[i]->k * 2;

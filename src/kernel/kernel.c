@@ -107,7 +107,8 @@ enum status kernel_create(
 	TRY_GOTO(out_pool, mem_map(&mem, sizeof(*kn->gemm_scratch) * (size_t)kn->threads,
 				   "scratch of products", err));
 	kn->gemm_scratch = mem;
-	kn->busy = mem_alloc(sizeof(*kn->busy) * (size_t)kn->threads);
+	kn->busy = aligned_alloc(_Alignof(struct thread_busy), sizeof(*kn->busy) * (size_t)kn->threads);
+	BUG_ON(!kn->busy);
 	*out = kn;
 	return OK;
 

@@ -1,6 +1,6 @@
 /*
  * Limits of a device, measured: what `bench` and `inspect` print beside their own
- * figures. A probe takes 10 to 25 ms and uses every compute thread; nothing else should run meanwhile. The
+ * figures. A probe takes 8 to 25 ms and uses every compute thread; nothing else should run meanwhile. The
  * limits of a shared host change within seconds: probe right before and right after what is measured.
  */
 #ifndef KERNEL_PROBE_H

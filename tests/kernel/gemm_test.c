@@ -343,6 +343,8 @@ static const struct product products[] = {
 	{34, 96, 700, WEIGHT_F8_BLOCK, ACT_BF16, false, 0},
 	{40, 31, 513, WEIGHT_BF16, ACT_BF16, true, 0},
 	{530, 40, 64, WEIGHT_BF16, ACT_BF16, false, 0},
+	{450, 64, 544, WEIGHT_BF16, ACT_BF16, false, 0},
+	{440, 64, 576, WEIGHT_F8_BLOCK, ACT_BF16, true, 0},
 	{515, 64, 160, WEIGHT_F8_BLOCK, ACT_BF16, true, 0},
 	{1, 576, 256, WEIGHT_I8, ACT_I8, false, 0},
 	{3, 33, 1, WEIGHT_I8, ACT_I8, true, 0},

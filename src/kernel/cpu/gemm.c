@@ -62,8 +62,10 @@ static bool input_fits(const struct gemm_ukernels *uk, const struct gemm_job *jo
 {
 	size_t values = (size_t)rows * job->w.k_padded;
 
+	/* Its ranges of K are kept apart, each as long as the others. */
 	if (gemm_wide(uk, job))
-		return 4 * values <= GEMM_WIDE_BYTES;
+		return 4 * (size_t)rows * ((job->w.k_padded + GEMM_WIDE_K - 1) / GEMM_WIDE_K * GEMM_WIDE_K) <=
+		       GEMM_WIDE_BYTES;
 	return values * (job->a->kind == ACT_I8 ? 1 : job->a->kind == ACT_F32 ? 4 : 2) <= NEAR_BYTES;
 }
 

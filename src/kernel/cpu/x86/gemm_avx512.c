@@ -231,6 +231,7 @@ void gemm_f8_avx512(const struct gemm_block *b)
 		one.c += WEIGHT_PANEL_ROWS;
 		one.w += one.panel_bytes;
 		one.scales += one.scale_stride;
+		one.next += one.next_bytes;
 	}
 #undef CALL
 }
