@@ -27,7 +27,6 @@
 	{ .name = "memory-limit", .type = OPT_SIZE, .value = "BYTES", .min = 1, .max = 1e15,       \
 		.offset = offsetof(struct machine_values, memory_limit),                           \
 		.help = "Refuse to hold more than this, such as 20G (default: the memory available)." }, \
-	MACHINE_QUANTIZATION(offsetof(struct machine_values, quantization)),                       \
 	{ .name = "progress", .type = OPT_SWITCH,                                                  \
 		.offset = offsetof(struct machine_values, progress),                               \
 		.help = "Progress bars of long work, on a terminal (default: yes)." },               \
@@ -35,14 +34,16 @@
 		.offset = offsetof(struct machine_values, log_level),                              \
 		.help = "What to report on stderr (default warn)." },
 
+#define QUANTIZATION MACHINE_QUANTIZATION(offsetof(struct machine_values, quantization)),
+
 #define TIERS "ref|avx2|avx512|amx"
 
 const struct opt machine_opts[] = {
-	ROWS(.type = OPT_CHOICE, .choices = "auto|" TIERS, .help = ISA_HELP){ 0 }
+	ROWS(.type = OPT_CHOICE, .choices = "auto|" TIERS, .help = ISA_HELP) QUANTIZATION{ 0 }
 };
 
 const struct opt machine_opts_all[] = {
-	ROWS(.type = OPT_CHOICE, .choices = "auto|all|" TIERS, .help = ISA_HELP " all: every tier it has."){ 0 }
+	ROWS(.type = OPT_CHOICE, .choices = "auto|all|" TIERS, .help = ISA_HELP " all: every tier it has.") QUANTIZATION{ 0 }
 };
 
 const struct opt machine_opts_isas[] = {

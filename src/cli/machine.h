@@ -40,7 +40,7 @@ extern const struct opt machine_opts[];
 /* The same, where --isa also takes "all". */
 extern const struct opt machine_opts_all[];
 
-/* The same, where --isa takes a list of tiers, for machine_isas(). */
+/* For random weights: --isa takes a list of tiers, for machine_isas(), and there is nothing to quantize. */
 extern const struct opt machine_opts_isas[];
 
 /* CPU_ISA_COUNT for "auto". E_UNSUPPORTED when this machine lacks the tier. */

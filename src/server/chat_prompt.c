@@ -158,24 +158,22 @@ enum status chat_prompt_make(struct token_buf *ids, const struct serving *s, str
 {
 	struct chat_input in = { .add_generation_prompt = true, .literal_content = s->o->literal_content };
 	const struct chat_template *t;
-	struct chat_template *owned;
+	struct chat_template *owned = NULL;
 	bool add_special = false;
-	json_t *tools = NULL;
 	enum status st;
 
 	TRY(check_messages(&in.messages, body, no));
-	TRY(field_array(&tools, body, "tools", no));
 	TRY(field_bool(&in.add_generation_prompt, body, "add_generation_prompt", no));
 	TRY(field_bool(&in.continue_final, body, "continue_final_message", no));
 	TRY(field_bool(&add_special, body, "add_special_tokens", no));
 	if (in.continue_final && in.add_generation_prompt && field_get(body, "add_generation_prompt"))
 		return refuse(no, "continue_final_message",
 			"Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
-	TRY(merge_kwargs(&in.kwargs, s, body, no));
-	in.tools = openai_tools_shown(body);
-	st = choose_template(&t, &owned, s, body, no);
-	if (st == OK)
-		st = render(ids, s, scratch, t, &in, add_special, no);
+	TRY(openai_tools_shown(&in.tools, body, no));
+	TRY_GOTO(out, merge_kwargs(&in.kwargs, s, body, no));
+	TRY_GOTO(out, choose_template(&t, &owned, s, body, no));
+	st = render(ids, s, scratch, t, &in, add_special, no);
+out:
 	if (owned)
 		chat_template_destroy(owned);
 	json_decref(in.tools);

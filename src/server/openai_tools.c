@@ -23,6 +23,15 @@ static bool is_name(const char *s)
 	return n && s[0] != ' ' && s[n - 1] != ' ';
 }
 
+/* Before anything is looked up in it: a list of the body, by its path there. */
+static enum status check_size(const json_t *list, const char *field, const char *path, struct refusal *no)
+{
+	if (json_array_size(list) > OPENAI_MAX_TOOLS)
+		return refuse(no, field, "%s: found %zu, at most %d are taken", path, json_array_size(list),
+			OPENAI_MAX_TOOLS);
+	return OK;
+}
+
 static enum status check_twins(const json_t *list, struct refusal *no)
 {
 	json_t *seen = json_object();
@@ -64,30 +73,39 @@ static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 	return OK;
 }
 
-/* The tool of a list with the name of this one, or NULL. */
-static json_t *find_tool(const json_t *list, const json_t *tool)
+/* The tools of a list by their names, a new object; what has no name is left out. */
+static json_t *by_name(const json_t *list)
 {
-	const char *name = tool_name(tool);
+	json_t *tools = json_object();
 
-	for (size_t i = 0; name && i < json_array_size(list); i++) {
-		const char *other = tool_name(json_array_get(list, i));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *tool = json_array_get(list, i);
 
-		if (other && strcmp(other, name) == 0)
-			return json_array_get(list, i);
+		if (tool_name(tool))
+			json_object_set(tools, tool_name(tool), tool);
 	}
-	return NULL;
+	return tools;
+}
+
+/* The tool of an object by names that has the name of this one, or NULL. */
+static json_t *find_tool(const json_t *tools, const json_t *tool)
+{
+	return tool_name(tool) ? json_object_get(tools, tool_name(tool)) : NULL;
 }
 
 static enum status parse_named(struct openai_tools *t, const json_t *choice, struct refusal *no)
 {
 	const char *name = tool_name(choice);
+	json_t *tools;
 
 	if (!name)
 		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, "
 			"{\"type\": \"function\", \"function\": {\"name\": ...}} or "
 			"{\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": ..., \"tools\": [...]}}");
 	t->choice = TOOLS_NAMED;
-	t->named = find_tool(t->list, choice);
+	tools = by_name(t->list);
+	t->named = find_tool(tools, choice); /* the list holds it */
+	json_decref(tools);
 	return t->named ? OK : refuse(no, "tool_choice", "tool_choice: %.80s is not in tools.", name);
 }
 
@@ -102,6 +120,22 @@ static const json_t *allowed_of(const json_t *choice)
 	return is_mode(json_object_get(choice, "type"), "allowed_tools") ? json_object_get(choice, "allowed_tools") : NULL;
 }
 
+static enum status check_allowed(const struct openai_tools *t, const json_t *allowed, struct refusal *no)
+{
+	json_t *tools = by_name(t->list);
+	enum status st = OK;
+
+	for (size_t i = 0; i < json_array_size(allowed) && st == OK; i++) {
+		const json_t *tool = json_array_get(allowed, i);
+
+		if (!find_tool(tools, tool))
+			st = refuse(no, "tool_choice", "tool_choice.allowed_tools.tools[%zu]: %.80s is not in tools.", i,
+				tool_name(tool) ? tool_name(tool) : "what has no function.name");
+	}
+	json_decref(tools);
+	return st;
+}
+
 static enum status parse_allowed(struct openai_tools *t, const json_t *allowed, struct refusal *no)
 {
 	const json_t *mode = json_object_get(allowed, "mode"), *tools = json_object_get(allowed, "tools");
@@ -110,13 +144,8 @@ static enum status parse_allowed(struct openai_tools *t, const json_t *allowed, 
 		return refuse(no, "tool_choice", "tool_choice.allowed_tools.mode: expected auto or required");
 	if (json_array_size(tools) == 0)
 		return refuse(no, "tool_choice", "tool_choice.allowed_tools.tools: expected a list of functions");
-	for (size_t i = 0; i < json_array_size(tools); i++) {
-		const char *name = tool_name(json_array_get(tools, i));
-
-		if (!find_tool(t->list, json_array_get(tools, i)))
-			return refuse(no, "tool_choice", "tool_choice.allowed_tools.tools[%zu]: %.80s is not in tools.", i,
-				name ? name : "what has no function.name");
-	}
+	TRY(check_size(tools, "tool_choice", "tool_choice.allowed_tools.tools", no));
+	TRY(check_allowed(t, tools, no));
 	t->choice = is_mode(mode, "auto") ? TOOLS_AUTO : TOOLS_REQUIRED;
 	t->allowed = tools;
 	return OK;
@@ -125,12 +154,13 @@ static enum status parse_allowed(struct openai_tools *t, const json_t *allowed, 
 /* The tools of a list that are allowed, a new list. */
 static json_t *only_allowed(const json_t *list, const json_t *allowed)
 {
-	json_t *kept = json_array();
+	json_t *kept = json_array(), *tools = by_name(allowed);
 
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		if (find_tool(allowed, json_array_get(list, i)))
+		if (find_tool(tools, json_array_get(list, i)))
 			json_array_append(kept, json_array_get(list, i));
 	}
+	json_decref(tools);
 	return kept;
 }
 
@@ -162,9 +192,7 @@ enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struc
 	TRY(field_array(&t->list, body, "tools", no));
 	if (t->list && json_array_size(t->list) == 0)
 		return refuse(no, "tools", "tools must not be an empty list.");
-	if (json_array_size(t->list) > OPENAI_MAX_TOOLS)
-		return refuse(no, "tools", "tools: found %zu, at most %d are taken", json_array_size(t->list),
-			OPENAI_MAX_TOOLS);
+	TRY(check_size(t->list, "tools", "tools", no));
 	for (size_t i = 0; i < json_array_size(t->list); i++)
 		TRY(check_tool(json_array_get(t->list, i), i, no));
 	TRY(check_twins(t->list, no));
@@ -181,12 +209,19 @@ json_t *openai_tools_forced(const struct openai_tools *t)
 	return t->choice == TOOLS_NAMED ? json_pack("[O]", t->named) : NULL;
 }
 
-json_t *openai_tools_shown(const json_t *body)
+enum status openai_tools_shown(json_t **out, const json_t *body, struct refusal *no)
 {
 	const json_t *allowed = allowed_of(field_get(body, "tool_choice"));
-	json_t *list = field_get(body, "tools");
+	json_t *list = NULL;
 
-	if (allowed && is_mode(json_object_get(allowed, "mode"), "auto"))
-		return only_allowed(list, json_object_get(allowed, "tools"));
-	return json_incref(list);
+	TRY(field_array(&list, body, "tools", no));
+	TRY(check_size(list, "tools", "tools", no));
+	if (!allowed || !is_mode(json_object_get(allowed, "mode"), "auto")) {
+		*out = json_incref(list);
+		return OK;
+	}
+	allowed = json_object_get(allowed, "tools");
+	TRY(check_size(allowed, "tool_choice", "tool_choice.allowed_tools.tools", no));
+	*out = only_allowed(list, allowed);
+	return OK;
 }

@@ -11,7 +11,7 @@
 
 #include "server/refusal.h"
 
-#define OPENAI_MAX_TOOLS 1024
+#define OPENAI_MAX_TOOLS 1024 /* of tools, and of those allowed */
 
 enum tool_choice {
 	TOOLS_NONE,     /* no calls */
@@ -32,9 +32,10 @@ enum status openai_tools_parse(struct openai_tools *t, const json_t *body, struc
 
 /*
  * The tools that the prompt of this body shows, owned by the caller, or NULL. Under allowed_tools those alone that the
- * model may call, unless a grammar keeps it from the others. The body need not have been parsed.
+ * model may call, unless a grammar keeps it from the others. The body need not have been parsed; refuses lists that are
+ * too long.
  */
-json_t *openai_tools_shown(const json_t *body);
+enum status openai_tools_shown(json_t **out, const json_t *body, struct refusal *no);
 
 /*
  * The tools of which one must be called, a new list that the caller owns; NULL when the model is free to answer

@@ -213,6 +213,7 @@ static struct grammar *find(struct structured *s, const struct buf *key)
 	return g;
 }
 
+/* Two threads may have compiled the same meanwhile: the cache keeps the first. */
 static void keep(struct structured *s, const struct buf *key, struct grammar *g)
 {
 	pthread_mutex_lock(&s->lock);

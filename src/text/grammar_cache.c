@@ -1,6 +1,7 @@
 /* The cache of grammars (text/grammar_cache.h): a list, the most recently used first. */
 #include "text/grammar_cache.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,8 @@ static void shrink(struct grammar_cache *c)
 		drop_last(c);
 }
 
-struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, size_t len)
+/* Whether it is there; then it is the first. */
+static bool bring_first(struct grammar_cache *c, const char *key, size_t len)
 {
 	uint64_t h = hash(key, len);
 
@@ -88,16 +90,26 @@ struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, siz
 		if (e->hash != h || e->len != len || memcmp(e->key, key, len) != 0)
 			continue;
 		move_first(c, i);
-		return grammar_ref(c->list[0].g);
+		return true;
 	}
+	return false;
+}
+
+struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, size_t len)
+{
+	if (bring_first(c, key, len))
+		return grammar_ref(c->list[0].g);
 	shrink(c); /* what is compiled next needs room */
 	return NULL;
 }
 
 void grammar_cache_put(struct grammar_cache *c, const char *key, size_t len, struct grammar *g)
 {
-	struct entry e = { mem_alloc(len + 1), len, hash(key, len), grammar_ref(g) };
+	struct entry e;
 
+	if (bring_first(c, key, len))
+		return;
+	e = (struct entry){ mem_alloc(len + 1), len, hash(key, len), grammar_ref(g) };
 	memcpy(e.key, key, len);
 	if (c->n == MAX_ENTRIES)
 		drop_last(c);

@@ -17,7 +17,7 @@ void grammar_cache_destroy(struct grammar_cache *c);
 
 /* A new reference, or NULL. The key is compared whole: it says all that the grammar depends on. */
 struct grammar *grammar_cache_find(struct grammar_cache *c, const char *key, size_t len);
-/* Takes a reference of its own. */
+/* Takes a reference of its own; where the key is there already, its grammar stays and none is taken. */
 void grammar_cache_put(struct grammar_cache *c, const char *key, size_t len, struct grammar *g);
 
 #endif

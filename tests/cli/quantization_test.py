@@ -5,8 +5,8 @@ import os
 from fathom import DATA, DEMO, GOLDEN, Case, main
 
 CHOICES = "expected fp8|ascend|w8a8_dynamic"
-COMMANDS = (("serve", DEMO), ("run", DEMO, "hi"), ("complete", DEMO, "hi"), ("verify", DEMO), ("bench", "model"),
-            ("bench", "latency"), ("bench", "throughput"), ("bench", "drafts", DEMO))
+COMMANDS = (("serve", DEMO), ("run", DEMO, "hi"), ("complete", DEMO, "hi"), ("verify", DEMO), ("bench", "latency"),
+            ("bench", "throughput"), ("bench", "drafts", DEMO))
 FP8 = os.path.join(GOLDEN, "v31-fp8")
 W8A8 = os.path.join(GOLDEN, "v31-w8a8")
 
@@ -30,7 +30,9 @@ class Names(Case):
                                says=("--quantization " + name, says))
 
     def test_random_weights(self):
-        self.fails("bench", "model", "--quantization", "fp8", says="--quantization fp8: random weights are made in --format")
+        self.fails("bench", "latency", "--shape", "v2-lite", "--quantization", "fp8",
+                   says="--quantization fp8: random weights are made in --format")
+        self.fails("bench", "model", "--quantization", "fp8", code=2, says="--quantization")
 
     def test_what_it_is(self):
         """fp8 and ascend change nothing where they are true."""

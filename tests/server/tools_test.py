@@ -282,6 +282,13 @@ class Together(Case):
                                  ({"type": "allowed_tools"}, "expected none"), ({"type": "allowed_tools", "allowed_tools": 5}, "mode"),
                                  ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [5]}}, "no function.name")):
                 self.refused(s.chat(tools=TOOLS, tool_choice=choice), 400, says, "tool_choice")
+            many = allowed("auto", *["get_time"] * 1025)
+            messages = [{"role": "user", "content": "x"}]
+            for got in (s.chat(tools=TOOLS, tool_choice=many),
+                        s.post("/tokenize", messages=messages, tools=TOOLS, tool_choice=many)):
+                self.refused(got, 400, "tool_choice.allowed_tools.tools: found 1025, at most 1024", "tool_choice")
+            self.refused(s.post("/tokenize", messages=messages, tools=[TOOLS[0]] * 1025), 400,
+                         "tools: found 1025, at most 1024", "tools")
             self.refused(s.chat(tool_choice=allowed("auto", "get_time")), 400, "`tools` must be set", "tool_choice")
             self.refused(s.chat(tools=[{"type": "function", "function": {"name": "f", "description": 5}}]), 400, "found integer", "tools")
 

@@ -678,7 +678,7 @@ static void test_memory_of_many(void **state)
 static void test_cache(void **state)
 {
 	struct grammar_cache *cache = grammar_cache_create(64 << 20);
-	struct grammar *g = regex("a"), *found;
+	struct grammar *g = regex("a"), *again = regex("a"), *found;
 	char key[16];
 
 	assert_null(grammar_cache_find(cache, "k", 1));
@@ -687,6 +687,11 @@ static void test_cache(void **state)
 	assert_ptr_equal(found, g);
 	grammar_unref(found);
 	assert_null(grammar_cache_find(cache, "kk", 2));
+	grammar_cache_put(cache, "k", 1, again); /* compiled by two at once: the first one stays */
+	grammar_unref(again);
+	found = grammar_cache_find(cache, "k", 1);
+	assert_ptr_equal(found, g);
+	grammar_unref(found);
 	grammar_unref(g); /* the cache's own reference keeps it */
 	for (int i = 0; i < 300; i++) {
 		snprintf(key, sizeof(key), "%d", i);
