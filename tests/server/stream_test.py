@@ -39,7 +39,7 @@ class Old(Case):
 
 class Completions(Case):
     def test_chunks(self):
-        with scripted(say("one two three", delay_ms=2)) as s:
+        with scripted(say("one two three", delay_ms=100)) as s:
             answer = s.complete("hi", stream=True)
             self.assertEqual(answer.headers["Content-Type"], "text/event-stream; charset=utf-8")
             events = answer.events()
@@ -135,7 +135,7 @@ class Completions(Case):
 
 class Chat(Case):
     def test_chunks(self):
-        with scripted(say("one two three", delay_ms=2)) as s:
+        with scripted(say("one two three", delay_ms=100)) as s:
             events = s.chat(stream=True, stream_options={"include_usage": True}).events()
             self.assertEqual({e["object"] for e in events}, {"chat.completion.chunk"})
             self.assertEqual(events[0]["choices"][0], {"index": 0, "delta": {"role": "assistant", "content": ""},
