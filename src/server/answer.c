@@ -54,9 +54,7 @@ void answer_free(struct answer *a)
 	free(a->choices);
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
-	work_free_json(a->s, a->body, a->body_bytes);
-	work_free_json(a->s, a->request, a->body_bytes);
-	atomic_fetch_sub_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed);
+	work_free_json(a->s, &(struct work_json){ a->body, a->request, a->body_bytes, a->json_bytes });
 	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);

@@ -106,7 +106,7 @@ struct answer {
 	json_t *body;      /* owned: of a chat or a completion */
 	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
 	size_t body_bytes; /* as it came */
-	size_t json_bytes;   /* of its JSON, counted in s->json_bytes */
+	size_t json_bytes;   /* of its JSON, counted in s->json_bytes until it is freed */
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;

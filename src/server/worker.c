@@ -35,6 +35,14 @@ static void list_put(struct work_list *l, struct work *work)
 	l->end = &work->next;
 }
 
+static void list_put_first(struct work_list *l, struct work *work)
+{
+	work->next = l->first;
+	l->first = work;
+	if (!work->next)
+		l->end = &work->next;
+}
+
 static struct work *list_take(struct work_list *l)
 {
 	struct work *work = l->first;
@@ -126,10 +134,10 @@ static void finish_all(void *arg)
 	}
 }
 
-static void submit(struct worker *w, struct work *work)
+static void submit(struct worker *w, struct work *work, void (*put)(struct work_list *l, struct work *work))
 {
 	pthread_mutex_lock(&w->lock);
-	list_put(&w->todo, work);
+	put(&w->todo, work);
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 }
@@ -160,22 +168,30 @@ void work_begin(struct work *work)
 	}
 	s->load++;
 	http_request_on_close(work->call->r, peer_gone, work);
-	submit(s->worker, work);
+	submit(s->worker, work, list_put);
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */
 
 struct freeing {
 	struct work work; /* first; without a call */
-	json_t *v;        /* owned */
+	struct serving *s;
+	struct work_json v; /* owned */
 };
+
+static void free_json(struct serving *s, const struct work_json *v)
+{
+	json_decref(v->body);
+	json_decref(v->request);
+	atomic_fetch_sub_explicit(&s->json_bytes, v->json_bytes, memory_order_relaxed);
+}
 
 static enum status free_value(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	struct freeing *f = (struct freeing *)work;
 
-	json_decref(f->v);
-	f->v = NULL;
+	free_json(f->s, &f->v);
+	f->v = (struct work_json){ 0 };
 	return OK;
 }
 
@@ -183,21 +199,21 @@ static void end_freeing(struct work *work)
 {
 	struct freeing *f = (struct freeing *)work;
 
-	json_decref(f->v);
+	free_json(f->s, &f->v); /* what the thread did not come to */
 	free(f);
 }
 
-void work_free_json(struct serving *s, json_t *v, size_t body_bytes)
+void work_free_json(struct serving *s, const struct work_json *v)
 {
 	struct freeing *f;
 
-	if (!v || !s->worker || body_bytes < WORKER_FROM_BYTES) {
-		json_decref(v);
+	if ((!v->body && !v->request) || !s->worker || v->body_bytes < WORKER_FROM_BYTES) {
+		free_json(s, v);
 		return;
 	}
 	f = mem_alloc(sizeof(*f));
-	*f = (struct freeing){ .work = { .make = free_value, .drop = end_freeing }, .v = v };
-	submit(s->worker, &f->work);
+	*f = (struct freeing){ .work = { .make = free_value, .drop = end_freeing }, .s = s, .v = *v };
+	submit(s->worker, &f->work, list_put_first); /* memory comes back before more is taken */
 }
 
 /* --- start and end -------------------------------------------------------------------------------------- */

@@ -47,7 +47,14 @@ void worker_destroy(struct worker *w);
 
 void work_begin(struct work *w);
 
-/* Frees the JSON of a body of so many bytes, aside where that takes long. */
-void work_free_json(struct serving *s, json_t *v, size_t body_bytes);
+/* What is left of a body. */
+struct work_json {
+	json_t *body, *request; /* owned; may share values; or NULL */
+	size_t body_bytes;      /* as it came */
+	size_t json_bytes;      /* counted in serving.json_bytes */
+};
+
+/* Frees it, aside and before all bodies that wait where that takes long; then it no longer counts. */
+void work_free_json(struct serving *s, const struct work_json *v);
 
 #endif

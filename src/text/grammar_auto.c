@@ -268,9 +268,20 @@ static uint32_t finish(struct automaton *a)
 	return number_of_set(a);
 }
 
-uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
+/*
+ * Time, and memory, of a step from a state that has just been closed. Where one is over, what was seen until then
+ * depends on the order of the state's configs, hence on the numbers of their stacks: the most that a step may cost.
+ */
+static uint32_t edge_cost(const struct automaton *a, uint32_t state)
 {
 	const struct auto_closure *k = a->closure;
+	uint32_t seen = k->over ? SEEN_SLOTS / 2 : k->n_seen, kept = k->over ? MAX_CONFIGS : k->n_set;
+
+	return 1 + a->states[state].n / 8 + seen + 4 * kept + a->nfa->n_classes / 4;
+}
+
+uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
+{
 	uint8_t byte = a->nfa->byte_of[class];
 	struct auto_edge *e;
 	uint32_t to, cost;
@@ -284,7 +295,7 @@ uint32_t auto_step_slow(struct automaton *a, uint32_t state, uint32_t class)
 			visit(a, s->b, c.stack);
 	}
 	to = finish(a);
-	cost = 1 + a->states[state].n / 8 + k->n_seen + 4 * k->n_set + a->nfa->n_classes / 4; /* time, and memory */
+	cost = edge_cost(a, state);
 	e = &a->edges[(size_t)state * a->nfa->n_classes + class];
 	*e = (struct auto_edge){ .to = to, .cost = cost < UINT16_MAX ? (uint16_t)cost : UINT16_MAX, .stamp = e->stamp };
 	return to;

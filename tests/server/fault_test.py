@@ -238,6 +238,37 @@ class LongBodies(Case):
                 connection.close()
             s.wait_metric(0, "vllm:num_requests_running")
 
+    def test_json_is_freed_first(self):
+        """JSON of peers that left goes before bodies that wait are read, so that both are never held at once."""
+        body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("7," * 1600000)
+        with scripted(say("word ", delay_ms=50), args=["--enable-server-load-tracking"]) as s:
+            def peak():
+                with open(f"/proc/{s.process.pid}/status", encoding="utf-8") as file:
+                    return int(next(line for line in file if line.startswith("VmHWM")).split()[1])
+
+            def send(n):
+                connections = [s.connect() for _ in range(n)]
+                for connection in connections:
+                    connection.request("POST", "/v1/completions", body, JSON)
+                return connections
+            held = send(6)
+            s.wait_metric(6, "vllm:num_requests_running")
+            before = peak()
+            slow = [s.connect() for _ in range(2)]
+            for connection in slow:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            waiting = send(6)
+            s.wait_load(14)
+            for connection in held:
+                connection.close()
+            for connection in slow:
+                connection.getresponse().read()
+            s.wait_metric(6, "vllm:num_requests_running")
+            self.assertLess(peak(), 1.8 * before)
+            for connection in slow + waiting:
+                connection.close()
+            s.wait_metric(0, "vllm:num_requests_running")
+
     def test_answers_have_bounds(self):
         with scripted(say("x")) as s:
             self.refused(s.post("/tokenize", prompt="a" * ((16 << 20) + 1)), 400, "at most 16777216 are tokenized", "prompt")
