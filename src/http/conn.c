@@ -24,17 +24,6 @@
 /* --- time
  * -------------------------------------------------------------------------------------------- */
 
-/* Of a body: the next byte must come, and all so far must not have come too slowly. */
-static uint64_t body_due(const struct http_conn *c)
-{
-	const struct http_limits *l = &c->server->config.limits;
-	uint64_t silent = c->since_ns + l->body_ms * MS, slow = silent;
-
-	if (l->body_rate)
-		slow = c->body_ns + l->body_ms * MS + c->exchange->body_len * 1000 / l->body_rate * MS;
-	return slow < silent ? slow : silent;
-}
-
 /* When something must have happened; 0: there is no hurry. */
 static uint64_t due(const struct http_conn *c)
 {
@@ -48,7 +37,7 @@ static uint64_t due(const struct http_conn *c)
 	case CONN_HEAD:
 		return c->since_ns + l->head_ms * MS;
 	case CONN_BODY:
-		return body_due(c);
+		return c->body_due_ns;
 	case CONN_LINGER:
 		return c->since_ns + LINGER_MS * MS;
 	default:
@@ -158,9 +147,11 @@ static void begin_close(struct http_conn *c)
 void http_conn_retire(struct http_conn *c)
 {
 	c->last = true;
-	if (c->state != CONN_IDLE)
+	if (c->state == CONN_HEAD || c->state == CONN_BODY)
+		http_conn_refuse(c, 503, "the server shuts down");
+	else if (c->state != CONN_IDLE)
 		return;
-	if (c->io.out_bytes)
+	else if (c->io.out_bytes)
 		begin_close(c);
 	else
 		http_conn_kill(c, HTTP_CLOSE_SERVER);

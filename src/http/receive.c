@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "http/server_int.h"
 
+#define NS_PER_MS 1000000ull
+
 static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /* A length that was announced is a promise, so small bodies get what they need. */
@@ -38,17 +40,57 @@ static bool keep_body(struct http_exchange *e, const char *data, size_t len)
 	return true;
 }
 
-static void on_head(struct http_conn *c)
+/* Bytes of a body give the time that they take at the least rate, but never more than the time without any. */
+static void set_body_due(struct http_conn *c, size_t n)
 {
 	const struct http_limits *l = &c->server->config.limits;
-	const struct http_message *m = &c->exchange->message;
+	uint64_t most = clock_ns() + l->body_ms * NS_PER_MS;
+
+	if (l->body_rate)
+		c->body_due_ns += n * 1000 * NS_PER_MS / l->body_rate;
+	if (!l->body_rate || c->body_due_ns > most)
+		c->body_due_ns = most;
+}
+
+/* What the head tells, from now on. */
+static void publish(struct http_conn *c)
+{
+	struct http_exchange *e = c->exchange;
+	const struct http_message *m = &e->message;
+
+	e->public.method = m->method;
+	e->public.target = m->target;
+	e->public.path = m->path;
+	e->public.query = m->query;
+	e->public.headers = m->headers;
+	e->public.n_headers = m->n_headers;
+	e->public.body = "";
+	e->public.peer = e->peer;
+	e->public.tls = c->io.tls != NULL;
+	e->public.http10 = m->http10;
+	e->public.listener = c->tag;
+	e->head_method = strcmp(m->method, "HEAD") == 0;
+}
+
+static void on_head(struct http_conn *c)
+{
+	const struct http_server_config *config = &c->server->config;
+	struct http_exchange *e = c->exchange;
+	const struct http_message *m = &e->message;
 	bool body = m->chunked || m->length;
 
-	if (m->length > l->body_bytes) {
+	if (m->length > config->limits.body_bytes) {
 		http_conn_refuse(c, 413, "the body is too long");
 		return;
 	}
-	c->body_ns = clock_ns();
+	publish(c);
+	if (body && config->head) {
+		config->head(&e->public, config->arg);
+		if (c->exchange != e) /* answered */
+			return;
+	}
+	c->body_due_ns = UINT64_MAX; /* that is, as far away as it may be */
+	set_body_due(c, 0);
 	http_conn_enter(c, CONN_BODY);
 	if (m->expect_continue && body && c->in_done == c->in.len)
 		http_io_write(&c->io, continue_line, sizeof(continue_line) - 1);
@@ -60,7 +102,7 @@ static void on_body(struct http_conn *c)
 	struct http_exchange *e = c->exchange;
 	size_t n = e->message.piece_bytes;
 
-	c->since_ns = clock_ns();
+	set_body_due(c, n);
 	if (n > s->config.limits.body_bytes - e->body_len) {
 		http_conn_refuse(c, 413, "the body is too long");
 	} else if (s->stats.body_bytes + n > s->config.limits.all_body_bytes ||
@@ -74,23 +116,12 @@ static void on_body(struct http_conn *c)
 static void dispatch(struct http_conn *c)
 {
 	struct http_exchange *e = c->exchange;
-	const struct http_message *m = &e->message;
 
-	e->public.method = m->method;
-	e->public.target = m->target;
-	e->public.path = m->path;
-	e->public.query = m->query;
-	e->public.headers = m->headers;
-	e->public.n_headers = m->n_headers;
-	e->public.body = e->body ? e->body : "";
+	if (e->body)
+		e->public.body = e->body;
 	e->public.body_bytes = e->body_len;
-	e->public.peer = e->peer;
-	e->public.tls = c->io.tls != NULL;
-	e->public.http10 = m->http10;
-	e->public.listener = c->tag;
-	e->head_method = strcmp(m->method, "HEAD") == 0;
 	e->dispatched = true;
-	c->last |= m->close;
+	c->last |= e->message.close;
 	c->server->stats.requests++;
 	http_conn_enter(c, CONN_BUSY);
 	c->server->config.handler(&e->public, c->server->config.arg);

@@ -93,6 +93,7 @@ void http_respond(struct http_request *r, unsigned status, const struct http_hea
 
 	BUG_ON(e->streaming || status < 200 || status > 999);
 	if (c) {
+		c->last |= !e->dispatched; /* its body is still to come */
 		out = http_loop_scratch(c->server->loop);
 		http_head_put(c->server, out, status, headers, n_headers);
 		if (status != 204 && status != 304)

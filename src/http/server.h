@@ -46,8 +46,9 @@ struct http_limits {
 	size_t out_bytes; /* a stream whose peer leaves more than this unread is closed at the next
 			     write */
 	uint32_t head_ms; /* from the first byte (or the accept) to the end of the head: 408 */
-	uint32_t body_ms; /* without a byte of the body, or this and body_rate together: 408 */
-	uint32_t body_rate; /* bytes of the body that must come in each second, on average after body_ms; 0: any */
+	uint32_t body_ms; /* without a byte of the body: 408 */
+	uint32_t body_rate; /* bytes of the body that must come in each second: less is made up for within body_ms, or
+			     408; more is not saved up. 0: any */
 	uint32_t keep_alive_ms; /* between requests */
 	uint32_t write_ms;	/* unsent bytes and no progress: closed */
 	uint32_t connections;	/* more get 503 and are closed; at most HTTP_MAX_CONNECTIONS */
@@ -89,9 +90,13 @@ typedef void http_refusal_fn(void *arg, const char *path, unsigned status, const
 struct http_server_config {
 	struct http_limits limits;
 	http_handler_fn *handler;
+	/* Gets a request that has a body once its head is complete; NULL: none. It may answer it there, with
+	 * http_respond alone: no byte of the body is kept then, and the connection closes after the answer. Otherwise
+	 * the handler gets the request again, complete. */
+	http_handler_fn *head;
 	http_refusal_fn *refusal;	  /* NULL: plain text */
 	const char *refusal_content_type; /* with refusal; kept, not copied */
-	void *arg;			  /* of both */
+	void *arg;			  /* of all */
 };
 
 struct http_listen {
@@ -115,9 +120,9 @@ enum status http_server_listen(
 	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err);
 
 /*
- * The first call stops accepting, closes idle connections, lets requests in flight finish for at
- * most deadline_ms; the second closes everything at once. done(arg) is called from the loop once no
- * connection is left, with the arguments of the first call.
+ * The first call stops accepting, closes idle connections, refuses requests that are not complete (503),
+ * lets those in flight finish for at most deadline_ms; the second closes everything at once. done(arg) is
+ * called from the loop once no connection is left, with the arguments of the first call.
  */
 void http_server_stop(struct http_server *s, uint32_t deadline_ms, http_loop_fn *done, void *arg);
 

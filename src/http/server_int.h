@@ -77,9 +77,9 @@ struct http_conn {
 	struct buf in; /* received, not yet parsed; from in_done on */
 	size_t in_done;
 	struct event timer;
-	uint64_t since_ns; /* of the state; of the last byte of a body */
-	uint64_t body_ns;  /* when the body began */
-	uint64_t timer_ns; /* when the timer fires; 0: not set */
+	uint64_t since_ns;    /* of the state */
+	uint64_t body_due_ns; /* when more of the body must have come */
+	uint64_t timer_ns;    /* when the timer fires; 0: not set */
 	struct http_later later, free_later;
 	struct http_peer *address;
 	char peer[HTTP_PEER_TEXT];
@@ -95,7 +95,8 @@ struct http_conn {
 void http_conn_open(struct http_listener *n, int fd, const struct sockaddr_storage *from,
 	struct http_peer *address);
 void http_conn_kill(struct http_conn *c, enum http_close_reason reason);
-/* The server begins to stop: closed now if nothing is in progress, after the answer otherwise. */
+/* The server begins to stop: closed now if nothing is in progress, a request that is not complete refused; after
+ * the answer otherwise. */
 void http_conn_retire(struct http_conn *c);
 /* The exchange is answered: freed, and the connection goes on or closes. */
 void http_conn_finish(struct http_conn *c, bool close_after);

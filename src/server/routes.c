@@ -1,8 +1,9 @@
 /*
  * Which path is whose: the table of routes, and what is checked before a handler runs: preflight, key,
- * method, media type. Paths are compared as a whole, as the transport decoded them; the Host header plays no
+ * method, media type; all this before a body is received. Paths are compared as a whole, as the transport decoded them; the Host header plays no
  * part.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -102,10 +103,16 @@ static void refuse_route(struct call *c, bool known)
 	call_refuse(c, &no);
 }
 
-void routes_handle(struct http_request *r, void *arg)
+static bool takes_body(const struct route *route)
 {
-	struct serving *s = arg;
-	struct call *c = call_create(s, r);
+	return strcmp(route->method, "POST") == 0 && route->access == WITH_KEY;
+}
+
+/* Whose the call is, where it waits for its body; NULL: it needed none, and is answered. */
+static const struct route *admit(struct call *c)
+{
+	const struct serving *s = c->s;
+	struct http_request *r = c->r;
 	struct refusal no;
 	bool known;
 	const struct route *route = find(r->method, r->path, &known);
@@ -125,12 +132,32 @@ void routes_handle(struct http_request *r, void *arg)
 	} else if (route->access == ADMIN && call_is_foreign(c)) {
 		refuse_status(&no, 403, "Forbidden", NULL, "pages of this origin are not allowed: see --allowed-origins");
 		call_refuse(c, &no);
-	} else if (strcmp(route->method, "POST") == 0 && route->access == WITH_KEY && !is_json(r)) {
+	} else if (!takes_body(route)) {
+		route->handle(c);
+	} else if (!is_json(r)) {
 		refuse_shape(&no, NULL, "Unsupported Media Type: Only 'application/json' is allowed");
 		call_refuse(c, &no);
 	} else {
-		route->handle(c);
+		return route;
 	}
+	return NULL;
+}
+
+void routes_head(struct http_request *r, void *arg)
+{
+	struct call *c = call_create(arg, r);
+
+	if (admit(c))
+		free(c); /* until the body is there */
+}
+
+void routes_handle(struct http_request *r, void *arg)
+{
+	struct call *c = call_create(arg, r);
+	const struct route *route = admit(c);
+
+	if (route)
+		route->handle(c);
 }
 
 void routes_refusal(void *arg, const char *path, unsigned status, const char *why, struct buf *body)

@@ -151,6 +151,7 @@ static enum status open_listener(struct serving *s, struct error *err)
 	struct http_server_config config = {
 		.limits = http_limits_default,
 		.handler = routes_handle,
+		.head = routes_head,
 		.refusal = routes_refusal,
 		.refusal_content_type = "application/json",
 		.arg = s,

@@ -80,7 +80,8 @@ void handle_count_tokens(struct call *c);
 void handle_detokenize(struct call *c);
 void handle_tokenizer_info(struct call *c);
 
-/* The handler of http_server_config. */
+/* Of http_server_config. A request is refused, or answered where its route takes no body, from its head. */
+void routes_head(struct http_request *r, void *arg);
 void routes_handle(struct http_request *r, void *arg);
 /* Bodies of what http/ refuses by itself. */
 void routes_refusal(void *arg, const char *path, unsigned status, const char *why, struct buf *body);

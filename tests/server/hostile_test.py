@@ -16,6 +16,7 @@ from serving import DEMO, FATHOM, Case, Server
 PATHS = ("/v1/completions", "/v1/chat/completions")
 GREEDY = {"prompt": "fathom", "temperature": 0, "max_tokens": 12}
 IDLE = 10000
+KEYED = b"Authorization: Bearer k\r\nContent-Type: application/json"
 
 
 def head(path=b"/v1/completions", *lines, method=b"POST"):
@@ -125,7 +126,8 @@ class Transport(Hostile):
         self.assertEqual(self.greedy(), self.want)
 
     def test_malformed(self):
-        n, chunked, host = b"Content-Length: 2", b"Transfer-Encoding: chunked", b"Host: x"
+        n, host = b"Content-Length: 2", b"Host: x"
+        chunked = b"Transfer-Encoding: chunked\r\n" + KEYED
         plain = {
             400: [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"\x00" * 40 + b"\r\n\r\n", b"GET\r\n\r\n", b"GET / \r\nHost: x\r\n\r\n",
                   b"GET / HTTP/1.1\nHost: x\n\n", b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -172,11 +174,33 @@ class Transport(Hostile):
                 self.assertNotIn(b"200 OK", read_all(sock))
 
     def test_reuse_after_refusals(self):
-        bad = post({"prompt": "x"}).replace(b"Host: x", b"Host: x\r\nAuthorization: Bearer no")
+        bad = head(b"/v1/models", b"Authorization: Bearer no", method=b"GET")
         bad += post({"prompt": 5}).replace(b"Host: x", b"Host: x\r\nAuthorization: Bearer k")
         good = head(b"/health", b"Connection: close", method=b"GET")
         answer = self.exchange(bad * 3 + head(b"/none", b"X-Api-Key: k", method=b"GET") + good)
         self.assertEqual([part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]], [b"401", b"400"] * 3 + [b"404", b"200"])
+
+    def test_refused_before_the_body(self):
+        """Whoever may not pass, or asks for what takes no body, is answered from the head; then the connection closes."""
+        json_type, key, length = b"Content-Type: application/json", b"X-Api-Key: k", b"Content-Length: 1000000"
+        rows = [(401, head(PATHS[0].encode(), json_type, length)), (401, head(b"/none", json_type, length)),
+                (401, head(PATHS[0].encode(), json_type, b"Transfer-Encoding: chunked")),
+                (401, head(PATHS[0].encode(), json_type, length, b"Authorization: Bearer no")),
+                (404, head(b"/none", json_type, length, key)), (405, head(b"/v1/models", json_type, length, key)),
+                (400, head(PATHS[0].encode(), b"Content-Type: text/plain", length, key)),
+                (200, head(b"/ping", length)), (200, head(b"/health", length, method=b"GET"))]
+        for status, data in rows:
+            for more in (b"", b"{", b"5\r\n{", b" " * 300000):
+                with connect(self.server, 5) as sock:
+                    sock.sendall(data + more)
+                    answer = read_all(sock)
+                self.assertEqual(int(answer[9:12]), status, (data, answer[:200]))
+                self.assertIn(b"Connection: close\r\n", answer)
+                self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
+        for keyed in (b"A: b", key):
+            with connect(self.server, 5) as sock:
+                sock.sendall(head(PATHS[0].encode(), json_type, length, b"Expect: 100-continue", keyed))
+                self.assertEqual(sock.recv(12)[9:], b"401" if keyed == b"A: b" else b"100")
 
     def test_dripping_and_idle_connections(self):
         """Thousands of silent connections and slow heads: others are served meanwhile, all are closed in the end."""

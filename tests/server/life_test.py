@@ -201,6 +201,24 @@ class End(Case):
             self.assertEqual(s.stop(), 0)
             self.assertLess(time.monotonic() - at, 2)
 
+    def test_half_requests(self):
+        """Who has not sent all of a request is refused, not waited for."""
+        with scripted(say("x")) as s:
+            socks = []
+            for part in (b"POST /v1/completions HT", b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                         b"Expect: 100-continue\r\nContent-Length: 50\r\n\r\n"):
+                socks.append(socket.create_connection(("127.0.0.1", s.port), 30))
+                socks[-1].sendall(part)
+            self.assertIn(b" 100 ", socks[1].recv(100))
+            at = time.monotonic()
+            s.process.send_signal(signal.SIGTERM)
+            for sock in socks:
+                self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 503 "))
+            self.assertEqual(s.process.wait(10), 0)  # they do not close: they get two seconds
+            self.assertLess(time.monotonic() - at, 8)
+            for sock in socks:
+                sock.close()
+
 
 if __name__ == "__main__":
     serving.main()

@@ -215,12 +215,19 @@ static void on_client_timer(void *arg)
 	http_timer_set(c->client_timer, 0);
 }
 
+static void handle_head(struct http_request *r, void *arg)
+{
+	if (!draw(arg, 4))
+		http_respond(r, 401, NULL, 0, script, draw(arg, sizeof(script)));
+}
+
 static void check_seed(unsigned seed)
 {
 	struct chaos c = {.seed = seed};
 	struct http_server_config config = {
 		.limits = http_limits_default,
 		.handler = handle,
+		.head = handle_head,
 		.arg = &c,
 	};
 	struct http_server_stats stats;

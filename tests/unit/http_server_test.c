@@ -328,7 +328,8 @@ static void test_timeouts(void **state)
 	};
 	struct http_case c;
 	struct buf in = {0};
-	int fd;
+	int fd, trickled;
+	char data[1];
 
 	http_case_init(&c);
 	c.limits.head_ms = c.limits.body_ms = c.limits.keep_alive_ms = 250;
@@ -351,6 +352,19 @@ static void test_timeouts(void **state)
 	http_case_send(fd, "POST / HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\n");
 	for (int i = 0; i < 50 && send(fd, "A", 1, MSG_NOSIGNAL) == 1; i++)
 		usleep(20000);
+	http_case_read_all(fd, &in);
+	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
+	close(fd);
+	/* And one that came quickly before: what was too much does not make up for what is too little. */
+	fd = http_case_connect(&c);
+	http_case_send(fd, "POST / HTTP/1.1\r\n" H "Content-Length: 2000\r\n\r\n");
+	for (int i = 0; i < 1000; i++)
+		http_case_send(fd, "A");
+	for (trickled = 0; trickled < 200 && recv(fd, data, 1, MSG_PEEK | MSG_DONTWAIT) < 0; trickled++) {
+		http_case_send(fd, "A");
+		usleep(20000);
+	}
+	assert_in_range(trickled, 2, 100);
 	http_case_read_all(fd, &in);
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
 	close(fd);

@@ -337,13 +337,14 @@ static void answer_held(void *arg)
 	c->held = NULL;
 }
 
-/* way 0: the request in flight is finished; 1: the deadline comes; 2: a second stop; 3: nothing to wait for. */
+/* way 0: the request in flight is finished; 1: the deadline comes; 2: a second stop; 3: nothing to wait for. A
+ * request that is not complete is refused in all. */
 static void check_stop(int way)
 {
 	struct http_case c;
 	struct stop stop = {.c = &c, .deadline_ms = way == 1 ? 200 : 60000};
 	struct buf in = {0};
-	int fd = -1, idle;
+	int fd = -1, idle, half;
 
 	http_case_init(&c);
 	http_case_open(&c);
@@ -355,10 +356,18 @@ static void check_stop(int way)
 		http_case_send(fd, GET("/hold"));
 		http_case_wait(&c.handled, 2);
 	}
+	half = http_case_connect(&c);
+	http_case_send(half, way % 2 ? "GET /ec" : "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab");
+	while (http_case_stats(&c).body_bytes != (way % 2 ? 0 : 2))
+		usleep(1000);
+	usleep(way % 2 ? 50000 : 0);
 	http_case_call(&c, stop_server, &stop);
 	assert_true(http_case_read_all(idle, &in));
 	assert_int_equal(in.len, 0);
 	close(idle);
+	assert_true(http_case_read_all(half, &in));
+	assert_has(&in, "HTTP/1.1 503 ");
+	close(half);
 	if (way == 0) {
 		usleep(50000);
 		assert_int_equal(atomic_load(&c.stopped), 0);
