@@ -197,8 +197,10 @@ enum status field_int(int64_t *out, const json_t *obj, const char *name, int64_t
 
 		if (d != floor(d))
 			return wrong_type(v, name, "a whole number", no);
-		if (d < -0x1p63 || d >= 0x1p63)
+		if (d < (double)min || d > (double)max)
 			return refuse(no, name, "%s must be from %lld to %lld, got %g", name, (long long)min, (long long)max, d);
+		if (fabs(d) > 0x1p53) /* it may have been rounded */
+			return refuse(no, name, "%s: expected a whole number of 64 bits, without point and exponent", name);
 		i = (int64_t)d;
 	} else if (json_is_integer(v)) {
 		i = json_integer_value(v);
