@@ -11,17 +11,68 @@
 
 #include "base/mem.h"
 
-static enum status load(json_t **out, const char *text, size_t len, const char *what, size_t flags,
+static bool is_beyond_64_bits(const char *number, size_t len)
+{
+	const char *digits = number + (*number == '-'), *most = *number == '-' ? "9223372036854775808" : "9223372036854775807";
+	size_t n = strspn(digits, "0123456789");
+
+	return digits + n == number + len && (n > 19 || (n == 19 && memcmp(digits, most, 19) > 0));
+}
+
+static char *string_end(char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		p += *p == '\\' && p[1];
+	return p + (*p == '"');
+}
+
+/* The two last digits, far beyond those that a double holds, make room for an exponent: nothing moves, and errors are
+ * found where they stand in the text. */
+static void make_reals(char *text)
+{
+	for (char *p = text + strcspn(text, "\"-0123456789"); *p; p += strcspn(p, "\"-0123456789")) {
+		size_t n = strspn(p, "0123456789+-.eE");
+
+		if (*p == '"') {
+			p = string_end(p);
+			continue;
+		}
+		if (is_beyond_64_bits(p, n))
+			memcpy(p + n - 2, "e2", 2);
+		p += n;
+	}
+}
+
+/* jansson's integers have 64 bits. */
+static json_t *load_loose(const char *text, size_t len, size_t flags, json_error_t *je)
+{
+	json_t *v = json_loadb(text, len, flags, je);
+	char *copy;
+
+	if (v || json_error_code(je) != json_error_numeric_overflow)
+		return v;
+	copy = mem_try_alloc(len + 1, 1);
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, len);
+	make_reals(copy);
+	v = json_loadb(copy, len, flags, je);
+	free(copy);
+	return v;
+}
+
+static enum status load(json_t **out, const char *text, size_t len, const char *what, bool loose,
 	struct error *err)
 {
 	/* jansson 2.14 loses a NUL byte that follows a number. */
 	const char *nul = len ? memchr(text, 0, len) : NULL;
+	size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
 	json_error_t je;
 	json_t *v;
 
 	if (nul)
 		return error_set(err, E_FORMAT, "%s: not valid JSON at byte %td: NUL", what, nul - text);
-	v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &je);
+	v = loose ? load_loose(text, len, flags | JSON_ALLOW_NUL, &je) : json_loadb(text, len, flags, &je);
 	if (!v)
 		return error_set(err, E_FORMAT, "%s: not valid JSON at line %d, column %d: %s", what,
 			je.line, je.column, je.text);
@@ -32,13 +83,23 @@ static enum status load(json_t **out, const char *text, size_t len, const char *
 enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err)
 {
-	return load(out, text, len, what, 0, err);
+	return load(out, text, len, what, false, err);
 }
 
-enum status json_load_text_nul(json_t **out, const char *text, size_t len, const char *what,
+enum status json_load_text_loose(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err)
 {
-	return load(out, text, len, what, JSON_ALLOW_NUL, err);
+	return load(out, text, len, what, true, err);
+}
+
+bool json_is_object_text(const char *text, size_t len)
+{
+	json_error_t je;
+	json_t *v = len && !memchr(text, 0, len) ? load_loose(text, len, JSON_ALLOW_NUL, &je) : NULL;
+	bool is = json_is_object(v);
+
+	json_decref(v);
+	return is;
 }
 
 static enum status read_all(int fd, char *dst, size_t len, const char *path, struct error *err)

@@ -22,9 +22,15 @@
 enum status json_load_path(json_t **out, const char *path, size_t max_bytes, struct error *err);
 enum status json_load_text(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err);
-/* The same, but strings may hold \u0000: for callers that take every string's length from jansson. */
-enum status json_load_text_nul(json_t **out, const char *text, size_t len, const char *what,
+/*
+ * The same for what others write. Strings may hold \u0000: take their lengths from jansson. An integer beyond 64 bits
+ * becomes a real with its first 17 or more digits, so that only about 16 of them are kept; beyond 308 digits it is an
+ * error, as 1e309 is.
+ */
+enum status json_load_text_loose(json_t **out, const char *text, size_t len, const char *what,
 	struct error *err);
+/* Whether a text is an object as json_load_text_loose() reads it; here keys may come twice. */
+bool json_is_object_text(const char *text, size_t len);
 
 enum status json_get_object(json_t **out, json_t *obj, const char *what, const char *key,
 	struct error *err); /* borrowed */

@@ -75,7 +75,7 @@ void load_record_event(struct load_record *r, enum load_backend backend, const c
 
 	if (len == strlen("[DONE]") && memcmp(data, "[DONE]", len) == 0)
 		return;
-	if (json_load_text_nul(&v, data, len, "event", &err) != OK) {
+	if (json_load_text_loose(&v, data, len, "event", &err) != OK) {
 		fail(r, err.msg);
 		return;
 	}

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "base/json.h"
 #include "server/anthropic_request.h"
 #include "server/answer.h"
 #include "server/choice.h"
@@ -69,15 +70,12 @@ static void put_wrapped(struct buf *out, const struct buf *arguments)
 
 static void put_input(struct buf *out, const struct buf *arguments)
 {
-	json_t *v = json_loadb(arguments->data, arguments->len, 0, NULL);
-
-	if (json_is_object(v))
+	if (json_is_object_text(arguments->data, arguments->len))
 		buf_append(out, arguments->data, arguments->len);
 	else if (arguments->len == 0)
 		buf_puts(out, "{}");
 	else
 		put_wrapped(out, arguments);
-	json_decref(v);
 }
 
 static void put_block(struct buf *out, const struct choice *c, const struct choice_part *part)
@@ -251,8 +249,10 @@ static enum status with_own_names(enum status st, struct refusal *no)
 {
 	static const char *const names[][2] = { { "stop", "stop_sequences" }, { "response_format", "output_config.format" } };
 
-	if (st != OK)
+	if (st != OK) {
 		convert_refusal(no, names, sizeof(names) / sizeof(*names));
+		convert_tool_refusal(no, "input_schema");
+	}
 	return st;
 }
 

@@ -23,7 +23,7 @@ static const char *name_of(const json_t *block)
 {
 	const char *type = json_string_value(json_object_get(block, "type"));
 
-	return !type ? "what has no type" : strcmp(type, "text") == 0 ? "text that is no string" : type;
+	return type ? type : "what has no type";
 }
 
 /* Text of a string or of text blocks, as parts that a chat message takes. where: "messages[3].content". */
@@ -43,8 +43,10 @@ static enum status text_parts(json_t *parts, const json_t *content, const char *
 	{
 		json_t *text = json_object_get(block, "text");
 
-		if (!convert_is_type(block, "text") || !json_is_string(text))
+		if (!convert_is_type(block, "text"))
 			return refuse(no, where, "%s[%zu]: %.40s is not supported, only blocks of text are", where, i, name_of(block));
+		if (!json_is_string(text))
+			return refuse_shape(no, where, "%s[%zu].text: found %s, expected a string", where, i, json_type_name(text));
 		if (!is_billing(text))
 			json_array_append_new(parts, json_pack("{s:s, s:O}", "type", "text", "text", text));
 	}
@@ -109,9 +111,19 @@ static enum status add_call(const json_t *block, struct parts *p, size_t i, stru
 static enum status add_block(json_t *messages, const json_t *block, bool assistant, struct parts *p, size_t i,
 	struct refusal *no)
 {
-	json_t *text = json_object_get(block, "text"), *thinking = json_object_get(block, "thinking");
+	bool thinks = assistant && convert_is_type(block, "thinking");
+	const char *field = thinks ? "thinking" : "text";
+	json_t *text = json_object_get(block, field);
 
-	if (convert_is_type(block, "text") && json_is_string(text)) {
+	if ((thinks || convert_is_type(block, "text")) && !json_is_string(text))
+		return refuse_shape(no, "messages", "messages[%zu].content[%zu].%s: found %s, expected a string", p->index, i, field,
+			json_type_name(text));
+	if (thinks) {
+		json_decref(p->reasoning);
+		p->reasoning = json_incref(text);
+		return OK;
+	}
+	if (convert_is_type(block, "text")) {
 		json_array_append_new(p->text, json_pack("{s:s, s:O}", "type", "text", "text", text));
 		return OK;
 	}
@@ -119,11 +131,6 @@ static enum status add_block(json_t *messages, const json_t *block, bool assista
 		return add_result(messages, block, p, i, no);
 	if (assistant && convert_is_type(block, "tool_use"))
 		return add_call(block, p, i, no);
-	if (assistant && convert_is_type(block, "thinking") && json_is_string(thinking)) {
-		json_decref(p->reasoning);
-		p->reasoning = json_incref(thinking);
-		return OK;
-	}
 	if (assistant && convert_is_type(block, "redacted_thinking"))
 		return OK;
 	return refuse(no, "messages", "messages[%zu].content[%zu]: %.40s is not supported here: expected %s", p->index, i,

@@ -41,6 +41,23 @@ enum status convert_format(json_t *out, const json_t *body, const char *outer, s
 	return OK;
 }
 
+void convert_tool_refusal(struct refusal *no, const char *parameters)
+{
+	static const char nested[] = ".function.", theirs[] = "parameters";
+	char *at = strcmp(no->param, "tools") == 0 ? strstr(no->message, nested) : NULL, *rest;
+	char made[sizeof(no->message)];
+
+	if (!at)
+		return;
+	rest = at + strlen(nested);
+	if (strncmp(rest, theirs, strlen(theirs)) == 0)
+		rest += strlen(theirs);
+	else
+		parameters = "";
+	snprintf(made, sizeof(made), "%.*s.%s%.400s", (int)(at - no->message), no->message, parameters, rest);
+	snprintf(no->message, sizeof(no->message), "%s", made);
+}
+
 void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n)
 {
 	char rest[sizeof(no->message)];

@@ -65,59 +65,71 @@ static struct shape shape_of(const char *s, size_t len)
 	return shape;
 }
 
-static bool has_nul(json_t *v)
+/* What the model reads: a NUL is a character like another there, and lengths are kept. Any other string would end. */
+static bool is_one_of(const char *key, const char *const *names)
 {
+	while (*names && strcmp(*names, key) != 0)
+		names++;
+	return *names;
+}
+
+/* Where a value may have NULs: in no string of it; in fields of its objects; in itself or its list's strings; anywhere. */
+enum nul { NUL_NOWHERE, NUL_IN_FIELDS, NUL_HERE, NUL_ANYWHERE };
+
+static enum nul nul_in_field(const char *key, enum nul allowed)
+{
+	static const char *const arguments[] = { "arguments", "input", NULL };
+	static const char *const texts[] = { "content", "text", "reasoning_content", "reasoning", "thinking", "output", NULL };
+
+	if (allowed == NUL_NOWHERE || allowed == NUL_ANYWHERE)
+		return allowed;
+	return is_one_of(key, arguments) ? NUL_ANYWHERE : is_one_of(key, texts) ? NUL_HERE : NUL_IN_FIELDS;
+}
+
+/* *path: where below v the first stray one is, as "[3].name". */
+static bool find_stray_nul(struct buf *path, json_t *v, enum nul allowed)
+{
+	struct buf front = { 0 };
 	const char *key;
 	json_t *item;
 	size_t i;
 
 	if (json_is_string(v))
-		return strlen(json_string_value(v)) != json_string_length(v);
-	json_array_foreach(v, i, item) if (has_nul(item)) return true;
-	json_object_foreach(v, key, item) if (has_nul(item)) return true;
-	return false;
-}
-
-/* Of an object, beside its field `text`: a string, a list of strings, or a list of parts with a "text" each. */
-static bool has_nul_beside(json_t *object, const char *text)
-{
-	const char *key;
-	json_t *v, *item;
-	size_t i;
-
-	if (!json_is_object(object))
-		return has_nul(object);
-	json_object_foreach(object, key, v)
+		return allowed < NUL_HERE && strlen(json_string_value(v)) != json_string_length(v);
+	json_array_foreach(v, i, item)
 	{
-		if (strcmp(key, text) != 0) {
-			if (has_nul(v))
-				return true;
-		} else if (json_is_array(v)) {
-			json_array_foreach(v, i, item) if (!json_is_string(item) && has_nul_beside(item, "text")) return true;
-		} else if (!json_is_string(v) && has_nul(v)) {
-			return true;
-		}
+		if (front.len == 0 && find_stray_nul(path, item, allowed))
+			buf_printf(&front, "[%zu]", i);
 	}
-	return false;
+	json_object_foreach(v, key, item)
+	{
+		if (front.len == 0 && find_stray_nul(path, item, nul_in_field(key, allowed)))
+			buf_printf(&front, ".%s", key);
+	}
+	if (front.len == 0)
+		return false;
+	buf_append(&front, path->data, path->len);
+	buf_deinit(path);
+	*path = front;
+	return true;
 }
 
-/*
- * A NUL in a text that the model reads is a character like another; these texts are taken with their lengths.
- * Any other string would end there.
- */
-static bool has_stray_nul(json_t *body)
+static enum status check_nul(json_t *body, struct refusal *no)
 {
-	json_t *messages = json_object_get(body, "messages"), *message, *rest;
-	bool stray = false;
-	size_t i;
+	static const char *const texts[] = { "prompt", "messages", "system", "input", "instructions", NULL };
+	struct buf path = { 0 };
+	const char *key;
+	json_t *v;
 
-	json_array_foreach(messages, i, message) if (has_nul_beside(message, "content")) return true;
-	rest = json_copy(body);
-	if (json_is_array(messages))
-		json_object_del(rest, "messages");
-	stray = has_nul_beside(rest, "prompt");
-	json_decref(rest);
-	return stray;
+	json_object_foreach(body, key, v)
+	{
+		if (!find_stray_nul(&path, v, is_one_of(key, texts) ? NUL_HERE : NUL_NOWHERE))
+			continue;
+		refuse_shape(no, key, "%s%s: \\u0000 is only allowed in text for the model", key, path.len ? path.data : "");
+		buf_deinit(&path);
+		return E_INVAL;
+	}
+	return OK;
 }
 
 enum status fields_parse(json_t **out, size_t *bytes, const char *body, size_t len, struct refusal *no)
@@ -131,16 +143,16 @@ enum status fields_parse(json_t **out, size_t *bytes, const char *body, size_t l
 	if (shape.bytes > FIELDS_MAX_BYTES)
 		return refuse_shape(no, NULL, "request body: so many values that they take more than %zu bytes",
 			FIELDS_MAX_BYTES);
-	if (json_load_text_nul(&v, body, len, "request body", &err) != OK)
+	if (json_load_text_loose(&v, body, len, "request body", &err) != OK)
 		return refuse_shape(no, NULL, "%s", err.msg);
 	if (!json_is_object(v)) {
 		refuse_shape(no, NULL, "request body: found %s, expected an object", json_type_name(v));
 		json_decref(v);
 		return E_INVAL;
 	}
-	if (memmem(body, len, "\\u0000", 6) && has_stray_nul(v)) {
+	if (memmem(body, len, "\\u0000", 6) && check_nul(v, no) != OK) {
 		json_decref(v);
-		return refuse_shape(no, NULL, "request body: \\u0000 is only allowed in prompt and in the content of messages");
+		return E_INVAL;
 	}
 	*out = v;
 	if (bytes)
@@ -183,8 +195,12 @@ enum status field_int(int64_t *out, const json_t *obj, const char *name, int64_t
 	if (json_is_real(v)) { /* 16.0 is a whole number to clients of loosely typed languages */
 		double d = json_real_value(v);
 
-		if (d != floor(d) || fabs(d) > 9007199254740992.0)
+		if (d != floor(d))
 			return wrong_type(v, name, "a whole number", no);
+		if (d < (double)min || d > (double)max)
+			return refuse(no, name, "%s must be from %lld to %lld, got %g", name, (long long)min, (long long)max, d);
+		if (fabs(d) > 0x1p53) /* it may have been rounded */
+			return refuse(no, name, "%s: expected a whole number of 64 bits, without point and exponent", name);
 		i = (int64_t)d;
 	} else if (json_is_integer(v)) {
 		i = json_integer_value(v);

@@ -397,8 +397,10 @@ static enum status with_own_names(enum status st, struct refusal *no)
 	static const char *const names[][2] = { { "max_completion_tokens", "max_output_tokens" },
 		{ "reasoning_effort", "reasoning.effort" }, { "response_format", "text.format" } };
 
-	if (st != OK)
+	if (st != OK) {
 		convert_refusal(no, names, sizeof(names) / sizeof(*names));
+		convert_tool_refusal(no, "parameters");
+	}
 	return st;
 }
 

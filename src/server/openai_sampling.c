@@ -65,8 +65,8 @@ static enum status parse_sampler(struct openai_sampling *p, const struct serving
 
 	*v = (struct sampling_params){ s->defaults.temperature, s->defaults.top_p, s->defaults.min_p, 0, 0 };
 	TRY(field_real(&v->temperature, body, "temperature", 0, 2, no));
-	TRY(field_real(&v->top_p, body, "top_p", 0, 1, no));
-	if (v->top_p <= 0)
+	TRY(field_real(&v->top_p, body, "top_p", -HUGE_VAL, HUGE_VAL, no));
+	if (v->top_p <= 0 || v->top_p > 1)
 		return refuse(no, "top_p", "top_p must be in (0, 1], got %g", v->top_p);
 	TRY(field_real(&v->min_p, body, "min_p", 0, 1, no));
 	TRY(field_int(&top_k, body, "top_k", -1, INT32_MAX, no));

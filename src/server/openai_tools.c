@@ -57,11 +57,11 @@ static enum status check_tool(const json_t *tool, size_t i, struct refusal *no)
 		return refuse_shape(no, "tools", "tools[%zu]: expected an object with a function", i);
 	if (type && (!json_is_string(type) || strcmp(json_string_value(type), "function") != 0))
 		return refuse(no, "tools", "tools[%zu].type: only function is supported", i);
-	if (!tool_name(tool) || !*tool_name(tool))
+	if (!tool_name(tool))
 		return refuse_shape(no, "tools", "tools[%zu].function.name: expected a string", i);
 	if (!is_name(tool_name(tool)))
-		return refuse(no, "tools", "tools[%zu].function.name: expected a name without control characters "
-			"and without space around it", i);
+		return refuse(no, "tools", "tools[%zu].function.name: expected a name that is not empty, without "
+			"control characters and without space around it", i);
 	if (description && !json_is_string(description))
 		return refuse_shape(no, "tools", "tools[%zu].function.description: found %s, expected a string", i,
 			json_type_name(description));

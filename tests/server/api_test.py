@@ -113,7 +113,7 @@ class Bodies(Case):
         bad = [b"", b"{", b"[]", b"1", b'{"prompt":"x"}}', b'\xef\xbb\xbf{"prompt":"x"}', b'{"prompt":"\xff"}',
                b'{"prompt":"x","model":"a\\u0000b"}', b'{"prompt":[{"a":"\\u0000"}]}', b'{"messages":[{"role":"user\\u0000"}]}',
                b'{"messages":[{"role":"user","content":[{"type":"text\\u0000","text":"x"}]}]}', b'{"stop":["\\u0000"],"prompt":"x"}', b'{"a\\u0000":1,"prompt":"x"}',
-               b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":99999999999999999999}',
+               b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":' + b"9" * 400 + b"}",
                b'{"prompt":"x","temperature":1e999}', b'{"prompt":"x","temperature":NaN}',
                b'{"prompt":"x","prompt":"y"}', b'{"prompt":"x","a":' + b"[" * 70 + b"]" * 70 + b"}",
                b"[" * 100000, b'{"a":' * 100000]
@@ -142,6 +142,36 @@ class Bodies(Case):
             rendered = s.post("/tokenize", **parts).json["tokens"]
             self.assertEqual(rendered, s.post("/tokenize", **plain).json["tokens"])
             self.assertIn(str(ids)[1:-1], str(rendered))
+
+    def test_stray_nul(self):
+        with scripted(say("yes")) as s:
+            for path, body, where in (
+                    ("/v1/completions", {"prompt": "x", "stop": ["a", "\0"]}, "stop[1]"),
+                    ("/v1/completions", {"prompt": ["a", {"b": "\0"}]}, "prompt[1].b"),
+                    ("/v1/completions", {"prompt": "x", "metadata": {"text": "\0"}}, "metadata.text"),
+                    ("/v1/chat/completions", {"messages": [{"role": "user\0", "content": "x"}]}, "messages[0].role"),
+                    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "\0", "text": "x"}]}]},
+                     "messages[0].content[0].type"),
+                    ("/v1/responses", {"input": [{"type": "function_call_output", "call_id": "\0", "output": "x"}]}, "input[0].call_id")):
+                answer = s.post(path, **body)
+                self.refused(answer, 400, where + ": \\u0000 is only allowed in text", where.split("[")[0].split(".")[0], "Bad Request")
+
+    def test_numbers_beyond_64_bits(self):
+        """Refused where they mean something, by the field's name; elsewhere they are data."""
+        tool = {"type": "function", "function": {"name": "f", "parameters": {
+            "type": "object", "properties": {"n": {"type": "integer", "maximum": 2**64 - 1, "minimum": -2**64}}}}}
+        hi = [{"role": "user", "content": "hi"}]
+        with scripted(say("yes")) as s:
+            for name in ("seed", "max_tokens", "top_k"):
+                self.refused(s.complete(**{name: 10**20}), 400, name + " must be from", name)
+            self.refused(s.complete(temperature=10**20), 400, "temperature must be in", "temperature")
+            self.refused(s.complete(prompt=[[10**20]]), 400, "", "prompt")
+            self.refused(s.complete(seed=2**63), 400, "seed: expected a whole number of 64 bits", "seed")
+            self.refused(s.complete(seed=1e18), 400, "seed: expected a whole number of 64 bits", "seed")
+            call = {"id": "1", "function": {"name": "f", "arguments": {"n": 10**20}}}
+            for body in ({"metadata": {"n": 10**30}}, {"tools": [tool]}, {"messages": hi + [
+                    {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "x"}]}):
+                self.assertEqual(s.post("/v1/chat/completions", **{"messages": hi, **body}).status, 200, body)
 
     def test_size(self):
         with scripted(say("yes"), args=["--max-body-size", "2Ki"]) as s:

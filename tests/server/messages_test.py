@@ -138,6 +138,18 @@ class Answers(Case):
                    ("tool_use", None), tools=TOOLS)
 
 
+    def test_odd_input(self):
+        """Numbers beyond 64 bits and NULs stay as the model wrote them, and may be sent back."""
+        text = '{"city": "\\u0000", "n":  9999999999999999999}'
+        use = {"type": "tool_use", "name": "get_time", "input": json.loads(text)}
+        self.check(calls(("get_time", text)), [use], ("tool_use", None), tools=TOOLS)
+        with scripted({"answer": calls(("get_time", text))}) as s:
+            self.assertIn(('"input":' + text).encode(), ask(s, tools=TOOLS).body)
+            answer = ask(s, HI + [{"role": "assistant", "content": [{**use, "id": "1"}]}, {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "1", "content": "x"}]}], tools=TOOLS, metadata={"user_id": 10**30})
+            self.assertEqual(answer.status, 200, answer.body)
+
+
 class Prompts(Case):
     def same(self, s, ours, openai, **body):
         """The Anthropic request has the prompt of the chat."""
@@ -186,6 +198,17 @@ class Prompts(Case):
                        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "get_time", "arguments": "{}"}}]},
                        {"role": "tool", "tool_call_id": "1", "content": ""}, {"role": "user", "content": "So?"}])
 
+    def test_nul(self):
+        with scripted(say("x")) as s:
+            self.same(s, [{"role": "user", "content": "a\0"},
+                          {"role": "assistant", "content": [{"type": "thinking", "thinking": "r\0r", "signature": ""},
+                                                            {"type": "tool_use", "id": "1", "name": "get_time", "input": {"a": "\0"}}]},
+                          {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "b\0c"}]}],
+                      [{"role": "system", "content": "S\0T"}, {"role": "user", "content": "a\0"},
+                       {"role": "assistant", "reasoning_content": "r\0r", "tool_calls": [
+                           {"id": "1", "function": {"name": "get_time", "arguments": '{"a": "\\u0000"}'}}]},
+                       {"role": "tool", "tool_call_id": "1", "content": "b\0c"}], system=[{"type": "text", "text": "S\0T"}], tools=TOOLS)
+
     def test_continue(self):
         with scripted({"has": ids_of("Hello"), "answer": ids_of(" there")}, say("different")) as s:
             answer = ask(s, HI + [{"role": "assistant", "content": "Hello"}]).json
@@ -215,7 +238,15 @@ class Refusals(Case):
                                ({"messages": [5]}, "messages[0].role"), ({"messages": [{"role": "user"}]}, "messages[0].content"),
                                ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
                                ({"messages": [{"role": "user", "content": [image]}]}, "messages[0].content[0]: image is not supported"),
-                               ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "text that is no string"),
+                               ({"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+                                "messages[0].content[0].text: found nothing, expected a string"),
+                               ({"system": [{"type": "text", "text": 5}]}, "system[0].text: found integer, expected a string"),
+                               ({"messages": [{"role": "assistant", "content": [{"type": "thinking"}]}]},
+                                "messages[0].content[0].thinking: found nothing, expected a string"),
+                               ({"messages": [{"role": "user", "content": [{"type": "text\0", "text": "x"}]}]}, "messages[0].content[0].type: \\u0000"),
+                               ({"tools": [{"name": "f", "input_schema": {"type": "string"}}]}, "tools[0].input_schema.type: expected object"),
+                               ({"tools": [{"name": "", "input_schema": {}}]}, "tools[0].name: expected a name that is not empty"),
+                               ({"top_p": 1.1}, "(0, 1]"), ({"top_p": 0}, "(0, 1]"),
                                ({"messages": [None]}, "messages[0].role"), ({"messages": "x"}, "expected a list"),
                                ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"), ({"container": "c"}, "container"), ({"metadata": 5}, "metadata"),
                                ({"tools": [{"name": "f", "input_schema": {}, "description": 5}]}, "description"),

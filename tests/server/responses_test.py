@@ -206,6 +206,17 @@ class Prompts(Case):
                        {"role": "user", "content": "so?"}], tools=True)
 
 
+    def test_nul(self):
+        with scripted(say("x")) as s:
+            self.same(s, "a\0b", [{"role": "system", "content": "S\0"}, {"role": "user", "content": "a\0b"}], instructions="S\0")
+            self.same(s, [{"role": "user", "content": [{"type": "input_text", "text": "a\0b"}]},
+                          {"type": "function_call", "call_id": "1", "name": "get_time", "arguments": '{"a":"\\u0000"}'},
+                          {"type": "function_call_output", "call_id": "1", "output": "b\0c"}],
+                      [{"role": "user", "content": "a\0b"},
+                       {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "get_time", "arguments": '{"a":"\\u0000"}'}}]},
+                       {"role": "tool", "tool_call_id": "1", "content": "b\0c"}], tools=True)
+
+
 class Refusals(Case):
     def test_fields(self):
         with scripted(say("x")) as s:
@@ -229,7 +240,8 @@ class Refusals(Case):
                     ({"input": [{"type": "custom_tool_call", "call_id": "1"}]}, "type", "input"),
                     ({"tool_choice": "required"}, "without functions", "tool_choice"), ({"tool_choice": 5}, "without functions", "tool_choice"),
                     ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "without functions", "tool_choice"),
-                    ({"tools": [{"type": "function"}]}, "name", "tools"), ({"text": {"format": 5}}, "text.format", "text"),
+                    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].name: expected a string", "tools"),
+                    ({"tools": [{**TOOLS[0], "parameters": {"type": "string"}}]}, "tools[0].parameters.type: expected object", "tools"), ({"text": {"format": 5}}, "text.format", "text"),
                     ({"text": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "text.format: the schema keyword not", "text.format"),
                     ({"tools": TOOLS, "tool_choice": allowed("x")}, "mode", "tool_choice"),
                     ({"tools": TOOLS, "tool_choice": allowed("auto", "nope")}, "nope is not in tools", "tool_choice"),

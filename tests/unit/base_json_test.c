@@ -170,10 +170,48 @@ static void test_load_path(void **state)
 	rmdir(dir);
 }
 
+static void test_loose(void **state)
+{
+	static const char text[] = "{\"a\":[18446744073709551615,-9223372036854775809,9223372036854775807,-9223372036854775808,"
+		"9223372036854775808],\"b\":\"99999999999999999999\\\"99999999999999999999\",\"99999999999999999999\":1.0,"
+		"\"d\":99999999999999999999e1,\"e\":\"\\u0000\",\"f\":12345678901234567890}";
+	static const struct {
+		const char *text;
+		bool is;
+	} objects[] = { { "{\"a\":9999999999999999999}", true }, { "{\"a\":\"\\u0000\"}", true }, { "{\"a\":1,\"a\":2}", true },
+		{ "{}", true }, { "", false }, { "9999999999999999999", false }, { "{\"a\":9999999999999999999", false },
+		{ "[]", false }, { "{\"a\":1e999}", false } };
+	static const char late[] = "{\"a\":99999999999999999999, x}";
+	struct error err;
+	json_t *v, *a;
+
+	assert_int_equal(json_load_text(&v, text, strlen(text), "t", &err), E_FORMAT);
+	assert_int_equal(json_load_text_loose(&v, text, strlen(text), "t", &err), OK);
+	a = json_object_get(v, "a");
+	assert_true(json_real_value(json_array_get(a, 0)) == 18446744073709551616.0);
+	assert_true(json_real_value(json_array_get(a, 1)) == -9223372036854775808.0);
+	assert_int_equal(json_integer_value(json_array_get(a, 2)), INT64_MAX);
+	assert_int_equal(json_integer_value(json_array_get(a, 3)), INT64_MIN);
+	assert_true(json_real_value(json_array_get(a, 4)) == 9223372036854775808.0);
+	assert_string_equal(json_string_value(json_object_get(v, "b")), "99999999999999999999\"99999999999999999999");
+	assert_true(json_is_real(json_object_get(v, "99999999999999999999")));
+	assert_true(json_real_value(json_object_get(v, "d")) == 99999999999999999999e1);
+	assert_int_equal(json_string_length(json_object_get(v, "e")), 1);
+	assert_true(json_real_value(json_object_get(v, "f")) == 12345678901234567890.0);
+	json_decref(v);
+
+	assert_int_equal(json_load_text_loose(&v, late, strlen(late), "t", &err), E_FORMAT);
+	assert_memory_equal(err.msg, "t: not valid JSON at line 1, column 28: ", 40);
+	for (size_t i = 0; i < sizeof(objects) / sizeof(*objects); i++)
+		assert_int_equal(json_is_object_text(objects[i].text, strlen(objects[i].text)), objects[i].is);
+	assert_false(json_is_object_text("{}\0", 3));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rejects),
+		cmocka_unit_test(test_loose),
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_get),
 		cmocka_unit_test(test_opt),
