@@ -66,7 +66,12 @@ static void no_token(struct engine_job *job, const float *raw, uint32_t n_ids)
 	while (finite < n_ids && !isfinite(raw[finite]))
 		finite++;
 	if (finite < n_ids && (job->constrained || r->allowed || r->n_bad)) {
-		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
+		if (job->constrained && !r->allowed && !r->n_bad)
+			error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose: its "
+				"constraint (response_format, structured_outputs or tools) has more than the limit of %u ways to go on there",
+				n, CONSTRAINT_MAX_WAYS);
+		else
+			error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
 		return;
 	}
 	error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",
