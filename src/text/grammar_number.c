@@ -266,9 +266,9 @@ static const char *max_name(const struct number_bounds *b)
 static enum status check_bound(const char *name, long double v, struct error *err)
 {
 	if (fabsl(v) > MAX_BOUND && !isinf(v))
-		return error_set(err, E_UNSUPPORTED, "%s %.17Lg: beyond 1e15, bounds of integers alone are supported", name, v);
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: beyond 1e15, bounds of integers alone are supported", name, v);
 	if (v != 0 && fabsl(v) < 1e-15L)
-		return error_set(err, E_UNSUPPORTED, "%s %.17Lg: bounds closer to 0 than 1e-15 are not supported", name, v);
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: bounds closer to 0 than 1e-15 are not supported", name, v);
 	return OK;
 }
 
@@ -278,10 +278,10 @@ static enum status reach_of(long double *min, long double *max, const struct num
 	*min = b->has_min && b->min >= -MOST ? b->min : -INFINITY;
 	*max = b->has_max && b->max <= MOST ? b->max : INFINITY;
 	if (b->has_min && b->min > MOST)
-		return error_set(err, E_UNSUPPORTED, "%s %.17Lg: numbers have at most %u digits before the point", min_name(b),
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: numbers have at most %u digits before the point", min_name(b),
 			b->min, MAX_WHOLE);
 	if (b->has_max && b->max < -MOST)
-		return error_set(err, E_UNSUPPORTED, "%s %.17Lg: numbers have at most %u digits before the point", max_name(b),
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: numbers have at most %u digits before the point", max_name(b),
 			b->max, MAX_WHOLE);
 	return OK;
 }
