@@ -216,6 +216,11 @@ static enum status add_string(struct opt_strings *list, const struct opt *o, con
 	return OK;
 }
 
+const char *opt_value_name(const struct opt *o)
+{
+	return o->choices ? o->choices : o->value ? o->value : "VALUE";
+}
+
 bool opt_is_switch(const struct opt *o)
 {
 	return o->type == OPT_SWITCH || o->type == OPT_TRISTATE;
@@ -302,7 +307,7 @@ static enum status take_value(struct cursor *c, const struct opt *o, const char 
 		return OK;
 	}
 	if (c->i >= c->argc)
-		return error_set(err, E_INVAL, "--%s: expected a value (%s)", o->name, o->value);
+		return error_set(err, E_INVAL, "--%s: expected a value (%s)", o->name, opt_value_name(o));
 	TRY(opt_store(o, c->argv[c->i++], values, err));
 	while (more_values(c, o))
 		TRY(opt_store(o, c->argv[c->i++], values, err));

@@ -82,7 +82,7 @@ static const char *expected_of(const struct opt *o)
 {
 	if (opt_is_switch(o))
 		return "true or false";
-	return o->type == OPT_CHOICE ? o->choices : o->value ? o->value : "a value";
+	return opt_value_name(o);
 }
 
 static enum status take_scalar(struct reader *r, const struct opt *o, const yaml_node_t *node, struct error *err)

@@ -10,6 +10,8 @@
 const struct opt *opt_at(const struct opt_table *t, int i);
 /* By its name with dashes; NULL when the table has none. */
 const struct opt *opt_find(const struct opt_table *t, const char *name);
+/* What its value is called: its choices, its `value`, or VALUE. */
+const char *opt_value_name(const struct opt *o);
 bool opt_is_switch(const struct opt *o);
 void opt_set_switch(const struct opt *o, void *values, bool on);
 /* `text` is kept where the type keeps texts. A switch takes none. */

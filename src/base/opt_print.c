@@ -35,7 +35,6 @@ static void put_wrapped(struct buf *out, const char *text, size_t indent)
 static void put_option(struct buf *out, const struct opt *o)
 {
 	size_t start = out->len;
-	const char *value = o->type == OPT_CHOICE ? o->choices : o->value;
 
 	if (o->letter)
 		buf_printf(out, "  -%c, --", o->letter);
@@ -43,7 +42,7 @@ static void put_option(struct buf *out, const struct opt *o)
 		buf_puts(out, "  --");
 	buf_printf(out, "%s%s", opt_is_switch(o) ? "[no-]" : "", o->name);
 	if (!opt_is_switch(o))
-		buf_printf(out, " %s", value ? value : "VALUE");
+		buf_printf(out, " %s", opt_value_name(o));
 	if (out->len - start < 30)
 		buf_printf(out, "%*s", (int)(30 - (out->len - start)), "");
 	else

@@ -135,8 +135,10 @@ static enum status open_engine(struct bench_engine *b, const char *dir, const st
 	o.runtime.max_seqs = seqs;
 	if (o.runtime.max_batch_tokens < seqs)
 		o.runtime.max_batch_tokens = seqs;
-	if (!o.runtime.max_context_tokens)
+	if (!o.runtime.max_context_tokens) {
 		o.runtime.max_context_tokens = (uint32_t)(v->input_len + v->output_len);
+		o.runtime.max_context_name = "--input-len plus --output-len";
+	}
 	if (v->input_len + v->output_len > (int64_t)o.runtime.max_context_tokens)
 		return error_set(err, E_INVAL, "--max-model-len %u: --input-len and --output-len need %lld",
 			o.runtime.max_context_tokens, (long long)(v->input_len + v->output_len));

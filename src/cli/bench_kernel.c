@@ -125,6 +125,15 @@ static void put_list(struct buf *out)
 		buf_printf(out, "%-16s %s\n", k->name, k->what);
 }
 
+static int64_t smallest(const struct opt_sizes *s)
+{
+	int64_t min = s->v[0];
+
+	for (int i = 1; i < s->n; i++)
+		min = s->v[i] < min ? s->v[i] : min;
+	return min;
+}
+
 static enum status choose(struct bench_kernel *b, const struct opt_result *words, struct error *err)
 {
 	struct buf known = { 0 };
@@ -141,6 +150,9 @@ static enum status choose(struct bench_kernel *b, const struct opt_result *words
 			buf_deinit(&known);
 			return err->code;
 		}
+		if (!all && smallest(&b->v->m) > k->max_m)
+			return error_set(err, E_INVAL, "--m %lld: %s never has more than %u rows",
+				(long long)smallest(&b->v->m), k->name, k->max_m);
 		for (const struct kernel_case *c = all ? kernel_cases : k; c->name && b->n_cases < MAX_CASES; c++) {
 			b->cases[b->n_cases++] = c;
 			if (!all)

@@ -94,11 +94,15 @@ static enum status add_file(struct reader *r, const char *dir, const char *name,
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not wait */
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		if (fd >= 0)
 			close(fd);
 		return error_set(err, E_IO, "%.150s: cannot be read", path);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		close(fd);
+		return error_set(err, E_FORMAT, "%.150s: not a regular file", path);
 	}
 	r->files = mem_grow(r->files, &r->cap, r->n + 1, sizeof(*r->files));
 	r->files[r->n++] = (struct file){ fd, r->blocks };
@@ -326,17 +330,28 @@ static void put_json(struct buf *out, struct bench_load *b)
 	json_put_pretty(out, v);
 }
 
+/* What a load would refuse, before anything is read. */
+static enum status check(const char *dir, const struct values *v, struct error *err)
+{
+	struct weights_options o = weights_options_default();
+	struct weights_budget budget;
+
+	o.mtp = false; /* as load_once() */
+	o.quantization = machine_quantization(&v->machine);
+	o.memory_limit_bytes = (size_t)v->machine.memory_limit;
+	if (v->machine.memory_limit)
+		o.memory_limit_name = "--memory-limit";
+	return weights_plan(&budget, dir, &o, err);
+}
+
 static enum status bench_load(const char *dir, const struct values *v, struct error *err)
 {
 	struct bench_load b = { 0 };
 	struct buf out = { 0 };
 	enum status st;
 
+	TRY_GOTO(out, check(dir, v, err));
 	TRY_GOTO(out, open_files(&b.reader, dir, err));
-	if (b.reader.bytes == 0) {
-		st = error_set(err, E_INVAL, "%.150s: found no *.safetensors", dir);
-		goto out;
-	}
 	TRY_GOTO(out, measure(&b, dir, v, err));
 	if (v->json)
 		put_json(&out, &b);

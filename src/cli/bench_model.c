@@ -97,8 +97,10 @@ static enum status open_runtime(struct runtime *rt, const struct values *v, stru
 
 	machine.isa = "auto"; /* measure() chooses */
 	TRY(machine_runtime_options(&o, &machine, err));
-	if (!o.max_context_tokens)
+	if (!o.max_context_tokens) {
 		o.max_context_tokens = prompt > context ? prompt : context;
+		o.max_context_name = prompt > context ? "--prompt" : "--context plus decode steps";
+	}
 	if (o.max_context_tokens < prompt || o.max_context_tokens < context)
 		return error_set(err, E_INVAL, "--max-model-len %u: --prompt and --context need %u",
 			o.max_context_tokens, prompt > context ? prompt : context);

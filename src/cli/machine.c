@@ -90,7 +90,7 @@ static enum status isa_of_list(enum cpu_isa *out, const char *name, size_t n, st
 		if (strlen(known) == n && strncmp(known, name, n) == 0)
 			return machine_isa(out, known, err);
 	}
-	return error_set(err, E_INVAL, "--isa: found '%.*s', expected auto, all, or some of ref, avx2, avx512, amx",
+	return error_set(err, E_INVAL, "--isa: found '%.*s', expected auto or all alone, or some of ref, avx2, avx512, amx",
 		(int)(n < 40 ? n : 40), name);
 }
 
@@ -139,6 +139,8 @@ enum status machine_runtime_options(struct runtime_options *out, const struct ma
 	o.max_context_tokens = (uint32_t)v->max_model_len;
 	o.max_batch_tokens = (uint32_t)v->max_num_batched_tokens;
 	o.memory_limit_bytes = (size_t)v->memory_limit;
+	if (v->memory_limit)
+		o.memory_limit_name = "--memory-limit";
 	*out = o;
 	return OK;
 }

@@ -1,6 +1,7 @@
 /*
  * fathom serve: from the command line to the options of the server, which does the rest.
  */
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,9 +112,11 @@ static enum status set_engine(struct engine_options *e, const struct serve_value
 	e->runtime.cache_bytes = (size_t)v->cache_bytes;
 	if (v->memory_utilization > 0 && v->machine.memory_limit)
 		return error_set(err, E_INVAL, "--gpu-memory-utilization: expected no --memory-limit beside it");
-	if (v->memory_utilization > 0)
+	if (v->memory_utilization > 0) {
+		e->runtime.memory_limit_name = "--gpu-memory-utilization";
 		e->runtime.memory_limit_bytes =
 			(size_t)((double)available_memory_bytes() * v->memory_utilization);
+	}
 	e->priority = strcmp(v->policy, "priority") == 0;
 	e->chunked_prefill = v->chunked_prefill;
 	e->prefix_cache = v->prefix_caching;
@@ -121,6 +124,19 @@ static enum status set_engine(struct engine_options *e, const struct serve_value
 	e->max_queued_reqs = (uint32_t)v->max_queued_reqs;
 	e->max_queued_tokens = (uint64_t)v->max_queued_tokens;
 	return OK;
+}
+
+/* By its spelling; other names than localhost may be anywhere. */
+static bool is_loopback(const char *host)
+{
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (inet_aton(host, &four))
+		return ntohl(four.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six);
+	return strcmp(host, "localhost") == 0;
 }
 
 static enum status set_listener(struct serving_options *o, const struct serve_values *v, struct error *err)
@@ -134,6 +150,9 @@ static enum status set_listener(struct serving_options *o, const struct serve_va
 		if (!*v->api_keys.v[i])
 			return error_set(err, E_INVAL, "--api-key: found an empty one");
 	}
+	if (v->host && v->api_keys.n == 0 && v->ssl_cert_reqs < 2 && !is_loopback(v->host))
+		log_warn("server", "--host %s without --api-key: whoever reaches this address may use the server",
+			v->host);
 	o->listen.unix_path = v->uds;
 	o->listen.port = (uint16_t)v->port;
 	o->listen.host = v->host ? v->host : v->api_keys.n ? "0.0.0.0" : "127.0.0.1";

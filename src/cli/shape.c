@@ -47,9 +47,12 @@ enum status shape_config(struct model_config *out, const struct shape_values *v,
 	c.bos_token_id = -1;
 	c.n_eos = 0;
 	if (v->experts) {
-		if (v->experts % c.n_group || (uint32_t)v->experts < c.num_experts_per_tok)
-			return error_set(err, E_INVAL, "--experts %lld: expected a multiple of %u, at least %u",
-				(long long)v->experts, c.n_group, c.num_experts_per_tok);
+		if ((uint32_t)v->experts < c.num_experts_per_tok)
+			return error_set(err, E_INVAL, "--experts %lld: expected at least %u, as many as a token chooses",
+				(long long)v->experts, c.num_experts_per_tok);
+		if (v->experts % c.n_group)
+			return error_set(err, E_INVAL, "--experts %lld: expected a multiple of %u",
+				(long long)v->experts, c.n_group);
 		c.n_routed_experts = (uint32_t)v->experts;
 	}
 	TRY(config_finish(&c, "--shape", err));

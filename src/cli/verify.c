@@ -82,8 +82,10 @@ static enum status run_tier(struct verify_result *out, const struct values *v, c
 
 	m.isa = isa;
 	TRY(machine_runtime_options(&o, &m, err));
-	if (!o.max_context_tokens)
+	if (!o.max_context_tokens) {
 		o.max_context_tokens = g->max_tokens;
+		o.max_context_name = "longest golden prompt";
+	}
 	if (o.max_context_tokens < g->max_tokens)
 		return error_set(err, E_LIMIT, "--max-model-len %u: the golden prompts need %u",
 			o.max_context_tokens, g->max_tokens);

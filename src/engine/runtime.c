@@ -18,6 +18,8 @@ struct runtime_options runtime_options_default(void)
 {
 	return (struct runtime_options){
 		.isa = CPU_ISA_COUNT,
+		.max_context_name = "--max-model-len",
+		.memory_limit_name = "free memory",
 		.pin = true,
 		.block_tokens = 64,
 		.max_seqs = 1,
@@ -34,7 +36,7 @@ static enum status choose_context(
 
 	if (o->max_context_tokens > possible)
 		return error_set(err, E_INVAL,
-			"--max-model-len %u: the model has max_position_embeddings %u",
+			"%s %u: the model has max_position_embeddings %u", o->max_context_name,
 			o->max_context_tokens, possible);
 	rt->max_context_tokens = o->max_context_tokens ? o->max_context_tokens : most;
 	return OK;
@@ -81,8 +83,8 @@ static enum status choose_blocks(struct runtime *rt, const struct model_config *
 	size_t each = kv_block_bytes(&pool);
 
 	if (blocks > UINT32_MAX >> 5)
-		return error_set(err, E_LIMIT, "--max-num-seqs %u with --max-model-len %u: more cache blocks than "
-			"a batch can name", o->max_seqs, rt->max_context_tokens);
+		return error_set(err, E_LIMIT, "--max-num-seqs %u with %s %u: more cache blocks than "
+			"a batch can name", o->max_seqs, o->max_context_name, rt->max_context_tokens);
 	if (o->cache_bytes)
 		blocks = o->cache_bytes / each;
 	else if (o->cache_may_shrink && blocks > (taken < limit ? limit - taken : 0) / each)
@@ -90,9 +92,9 @@ static enum status choose_blocks(struct runtime *rt, const struct model_config *
 	if (blocks > INT32_MAX / 2)
 		blocks = INT32_MAX / 2;
 	if (blocks < one && o->cache_bytes)
-		return error_set(err, E_LIMIT, "a cache of %.3g GB holds %llu tokens, --max-model-len %u needs %.3g GB",
+		return error_set(err, E_LIMIT, "a cache of %.3g GB holds %llu tokens, %s %u needs %.3g GB",
 			(double)o->cache_bytes * 1e-9, (unsigned long long)blocks * o->block_tokens,
-			rt->max_context_tokens, (double)(one * each) * 1e-9);
+			o->max_context_name, rt->max_context_tokens, (double)(one * each) * 1e-9);
 	rt->n_blocks = (uint32_t)(blocks < one ? one : blocks);
 	return OK;
 }
@@ -136,10 +138,11 @@ static enum status check_budget(struct runtime *rt, const struct model_config *c
 	if (total > (double)b.limit_bytes)
 		return error_set(err, E_NOMEM,
 			"%.3g GB needed (weights %.3g, loading %.3g, cache of %llu tokens %.3g, workspace "
-			"%.3g), %.3g GB available: a smaller --max-model-len takes less",
+			"%.3g), %.3g GB available (%s): a smaller %s takes less",
 			total * 1e-9, (double)b.weights_bytes * 1e-9, (double)b.buffer_bytes * 1e-9,
 			(unsigned long long)b.cache_tokens, (double)b.cache_bytes * 1e-9,
-			(double)b.workspace_bytes * 1e-9, (double)b.limit_bytes * 1e-9);
+			(double)b.workspace_bytes * 1e-9, (double)b.limit_bytes * 1e-9,
+			o->memory_limit_name, o->max_context_name);
 	return OK;
 }
 
@@ -204,6 +207,7 @@ enum status runtime_open(struct runtime *rt, const char *dir, const struct runti
 	*rt = (struct runtime){0};
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
+	wo.memory_limit_name = options->memory_limit_name;
 	wo.progress = options->progress;
 	wo.quantization = options->quantization;
 	TRY(weights_config(&config, dir, &wo, err));
@@ -240,6 +244,7 @@ enum status runtime_open_random(struct runtime *rt, const struct model_config *c
 			weights_quantization_name(options->quantization));
 	wo.mtp = options->mtp;
 	wo.memory_limit_bytes = options->memory_limit_bytes;
+	wo.memory_limit_name = options->memory_limit_name;
 	wo.progress = options->progress;
 	TRY(check_options(options, err));
 	TRY(choose_context(rt, options, config->max_position_embeddings, err));

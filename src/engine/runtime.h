@@ -37,12 +37,14 @@ struct runtime_options {
 	enum weights_quantization quantization;
 	uint32_t block_tokens;
 	uint32_t max_context_tokens; /* of one sequence; 0: what config.json allows, 8192 at most */
+	const char *max_context_name; /* in errors: the flag that sets it */
 	uint32_t max_seqs;
 	uint32_t max_batch_tokens;
 	uint32_t max_outputs;        /* logits rows of one forward */
 	size_t cache_bytes;          /* 0: for max_seqs sequences of max_context_tokens */
 	bool cache_may_shrink;       /* then to what memory leaves, but not below one sequence */
 	size_t memory_limit_bytes;   /* 0: the memory available to the process */
+	const char *memory_limit_name; /* in errors: the flag, or "free memory" */
 	/* Called with the budget before the weights are read, when not NULL. */
 	void (*report)(void *arg, const struct runtime_budget *budget);
 	void *report_arg;

@@ -3,6 +3,7 @@
  *
  * What a client sends ahead of its turn is kept up to HTTP_AHEAD_BYTES; then reading pauses.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,15 @@ static bool keep_body(struct http_exchange *e, const char *data, size_t len)
 	e->body_len += len;
 	e->body[e->body_len] = '\0';
 	return true;
+}
+
+static void refuse_long_body(struct http_conn *c)
+{
+	char why[100];
+
+	snprintf(why, sizeof(why), "the body is too long: at most %zu bytes (--max-body-size)",
+		c->server->config.limits.body_bytes);
+	http_conn_refuse(c, 413, why);
 }
 
 /* Bytes of a body give the time that they take at the least rate, but never more than the time without any. */
@@ -80,7 +90,7 @@ static void on_head(struct http_conn *c)
 	bool body = m->chunked || m->length;
 
 	if (m->length > config->limits.body_bytes) {
-		http_conn_refuse(c, 413, "the body is too long");
+		refuse_long_body(c);
 		return;
 	}
 	publish(c);
@@ -104,7 +114,7 @@ static void on_body(struct http_conn *c)
 
 	set_body_due(c, n);
 	if (n > s->config.limits.body_bytes - e->body_len) {
-		http_conn_refuse(c, 413, "the body is too long");
+		refuse_long_body(c);
 	} else if (s->stats.body_bytes + n > s->config.limits.all_body_bytes ||
 		   !keep_body(e, e->message.piece, n)) {
 		http_conn_refuse(c, 503, "too many request bodies at once");
@@ -165,7 +175,10 @@ static bool parse_step(struct http_conn *c)
 		dispatch(c);
 		break;
 	case HTTP_PARSE_ERROR:
-		http_conn_refuse(c, c->exchange->message.error, c->exchange->message.why);
+		if (c->exchange->message.error == 413)
+			refuse_long_body(c);
+		else
+			http_conn_refuse(c, c->exchange->message.error, c->exchange->message.why);
 		break;
 	}
 	return true;

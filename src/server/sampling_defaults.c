@@ -1,6 +1,8 @@
 /* Sampling defaults (server/sampling_defaults.h). */
 #include "server/sampling_defaults.h"
 
+#include <string.h>
+
 #include "base/json.h"
 
 static enum status take(struct sampling_defaults *d, json_t *from, const char *what, struct error *err)
@@ -17,11 +19,32 @@ static enum status take(struct sampling_defaults *d, json_t *from, const char *w
 		err);
 }
 
+/* A file may hold more than is used here; what was typed must mean something. */
+static enum status check_keys(json_t *over, struct error *err)
+{
+	static const char *const keys[] = { "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+		"max_new_tokens" };
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(over, key, v) {
+		size_t i = 0;
+
+		while (i < sizeof(keys) / sizeof(*keys) && strcmp(key, keys[i]) != 0)
+			i++;
+		if (i == sizeof(keys) / sizeof(*keys))
+			return error_set(err, E_INVAL, "--override-generation-config: unknown key '%.40s', expected "
+				"temperature, top_p, top_k, min_p, repetition_penalty or max_new_tokens", key);
+	}
+	return OK;
+}
+
 enum status sampling_defaults_init(struct sampling_defaults *d, json_t *from, json_t *over, struct error *err)
 {
 	struct sampling_defaults v = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
 
 	TRY(take(&v, from, "generation_config.json", err));
+	TRY(check_keys(over, err));
 	TRY(take(&v, over, "--override-generation-config", err));
 	*d = v;
 	return OK;

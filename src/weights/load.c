@@ -366,7 +366,7 @@ static enum status run(struct loader *ld, struct kernel *kn, bool progress, stru
 
 struct weights_options weights_options_default(void)
 {
-	return (struct weights_options){.plan = shard_plan_whole(), .mtp = true};
+	return (struct weights_options){.plan = shard_plan_whole(), .mtp = true, .memory_limit_name = "free memory"};
 }
 
 /* Formats of other makers, told by a file beside the weights. */
@@ -438,10 +438,10 @@ static enum status budget_of(struct weights_budget *out, const struct layout *l,
 	};
 	if (out->packed_bytes + out->buffer_bytes > out->limit_bytes)
 		return error_set(err, E_NOMEM,
-			"%.3g GB needed (weights %.3g, loading %.3g), %.3g GB available",
+			"%.3g GB needed (weights %.3g, loading %.3g), %.3g GB available (%s)",
 			(double)(out->packed_bytes + out->buffer_bytes) * 1e-9,
 			(double)out->packed_bytes * 1e-9, (double)out->buffer_bytes * 1e-9,
-			(double)out->limit_bytes * 1e-9);
+			(double)out->limit_bytes * 1e-9, options->memory_limit_name);
 	return OK;
 }
 

@@ -248,8 +248,8 @@ enum status weights_random(struct model_weights **out, const struct model_config
 	l.w->config.integer = weight_traits(format)->integer;
 	if (l.bytes > limit) {
 		st = error_set(err, E_NOMEM, "random weights of this shape need %.2f GB, %.2f GB are "
-			"available: fewer layers or experts take less", (double)l.bytes * 1e-9,
-			(double)limit * 1e-9);
+			"available (%s): fewer layers or experts take less", (double)l.bytes * 1e-9,
+			(double)limit * 1e-9, options->memory_limit_name);
 		goto out;
 	}
 	TRY_GOTO(out, layout_bind(&l, err));

@@ -107,6 +107,7 @@ struct weights_options {
 	enum weights_quantization quantization;
 	bool mtp;                 /* load the MTP layer if the checkpoint has one */
 	size_t memory_limit_bytes; /* 0: the memory available to the process */
+	const char *memory_limit_name; /* in errors: the flag, or "free memory" */
 	bool progress;            /* bar on a terminal, for loads over two seconds */
 };
 

@@ -268,9 +268,9 @@ class Requests(Bad):
         self.refused(SINGLE, ["--max-model-len 64", "golden"], more=("--max-model-len", 64))
 
     def test_memory_limit(self):
-        self.refused(DEMO, ["GB needed", "available"], command="run",
+        self.refused(DEMO, ["GB needed", "available (--memory-limit)"], command="run",
                      more=("Hello!", "--memory-limit", "1M"))
-        self.refused(SINGLE, ["GB needed", "available"], more=("--memory-limit", "1M"))
+        self.refused(SINGLE, ["GB needed", "available (--memory-limit)"], more=("--memory-limit", "1M"))
 
     def test_more_threads_than_cores(self):
         self.refused(DEMO, ["--threads 1000", "cores"], command="run", more=("hi", "--threads", 1000))

@@ -55,6 +55,8 @@ class Options(Case):
         self.fails("run", "x", "--top-p", "0", code=2, says=["--top-p", "above 0 and at most 1"])
         self.fails("run", "x", "--seed", "-1", code=2, says="a whole number from 0 to 9007199254740992")
         self.fails("run", "x", "--log-level", "loud", code=2, says=["--log-level", "error|warn|info"])
+        self.fails("run", "x", "hi", "-q", code=2, says="--quantization: expected a value (fp8|ascend|w8a8_dynamic)")
+        self.fails("run", "x", "--seed", code=2, says="--seed: expected a value (N)")
 
     def test_control_characters(self):
         self.fails("x\ny", code=2, says="x\\x0ay")

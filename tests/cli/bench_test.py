@@ -3,6 +3,7 @@ import json
 import os
 import tempfile
 
+import checkpoint
 from fathom import Case, DEMO, GOLDEN, main
 from fathom import run as run_program
 
@@ -146,11 +147,14 @@ class Bench(Figures):
         self.fails(*SMALL, "--isa", "ref,ref,ref,ref,ref", says="more than 4")
         self.fails(*SMALL, "--shape", "gpt", code=2, says=["--shape: found 'gpt'", "v3.1"])
         self.fails(*SMALL, "--prompt", "0", code=2, says="--prompt: found '0'")
-        self.fails(*SMALL, "--experts", "3", says="--experts 3")
+        self.fails(*SMALL, "--isa", "auto,ref", says="expected auto or all alone")
+        self.fails(*SMALL, "--experts", "3", says="--experts 3: expected at least 6")
+        self.fails(*SMALL, "--shape", "v3.1", "--experts", "12", says="--experts 12: expected a multiple of 8")
         self.fails(*SMALL, "--dense-layers", "0", "--moe-layers", "0", says="at least one layer")
         self.fails(*SMALL, "--seqs", "600", says="--seqs 600")
         self.fails(*SMALL, "--context", "100", "--max-model-len", "50", says="--max-model-len 50")
-        self.fails(*SMALL, "--memory-limit", "1M", says="--experts")
+        self.fails(*SMALL, "--memory-limit", "1M", says=["--experts", "(--memory-limit)"])
+        self.fails(*SMALL, "--prompt", "200k", says="--prompt 200000: the model has max_position_embeddings")
         self.fails("bench", code=2, says="bench: found nothing, expected one of: model")
 
 
@@ -204,6 +208,7 @@ class Kernel(Figures):
 
     def test_errors(self):
         self.fails("bench", "kernel", code=2, says="list | all | NAME")
+        self.fails("bench", "kernel", "router", "absorb_k", "--m", "512,100", says="--m 100: absorb_k never has more than 64 rows")
         self.fails("bench", "kernel", "all", "--m", "0", code=2, says="--m: found '0'")
         self.fails("bench", "kernel", "all", "--isa", "sse", says="--isa: found 'sse'")
         self.fails("bench", "kernel", "all", "--format", "int4", code=2, says=["--format: found 'int4'", "w4a8"])
@@ -232,12 +237,29 @@ class Load(Case):
 
     def test_errors(self):
         self.fails("bench", "load", code=2, says="MODEL")
-        self.fails("bench", "load", "/nowhere", says="/nowhere: not a directory")
+        self.fails("bench", "load", "/nowhere", says="/nowhere/config.json")
         with tempfile.TemporaryDirectory() as folder:
-            self.fails("bench", "load", folder, says=[folder, "no *.safetensors"])
+            self.fails("bench", "load", folder, says=[folder, "config.json"])
             with open(os.path.join(folder, "model.safetensors"), "wb") as file:
                 file.write(b"x" * 100)
             self.fails("bench", "load", folder, says="config.json")
+        self.fails("bench", "load", DEMO, "--memory-limit", "1M", says=["GB needed", "(--memory-limit)"])
+
+    def test_files_that_are_none(self):
+        """As other commands say it, and without waiting."""
+        with checkpoint.copy(DEMO) as folder:
+            path = os.path.join(folder, "model.safetensors")
+            os.remove(path)
+            for make, says in ((lambda: os.mkfifo(path), "model.safetensors: not a regular file"),
+                               (lambda: os.symlink("/dev/zero", path), "model.safetensors: not a regular file"),
+                               (lambda: open(path, "wb").close(), "0 bytes, a safetensors file has at least 8")):
+                make()
+                for command in (("bench", "load", folder), ("run", folder, "hi")):
+                    self.fails(*command, says=says, timeout=20)
+                os.remove(path)
+        with checkpoint.copy(DEMO) as folder:
+            os.mkfifo(os.path.join(folder, "more.safetensors"))
+            self.fails("bench", "load", folder, says="more.safetensors: not a regular file", timeout=20)
 
 
 class Engine(Case):
@@ -280,7 +302,8 @@ class Engine(Case):
     def test_errors(self):
         self.fails("bench", "latency", code=2, says="--shape")
         self.fails("bench", "latency", DEMO, "--shape", "v3.1", code=2, says="not both")
-        self.fails("bench", "latency", DEMO, "--input-len", 5000, says="max_position_embeddings")
+        self.fails("bench", "latency", DEMO, "--input-len", 5000,
+                   says="--input-len plus --output-len 5128: the model has max_position_embeddings 4096")
         self.fails("bench", "latency", DEMO, "--input-len", 50, "--max-model-len", 20, says="--max-model-len 20")
         self.fails("bench", "latency", "/nonexistent", says="/nonexistent")
 

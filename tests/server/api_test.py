@@ -175,7 +175,12 @@ class Bodies(Case):
 
     def test_size(self):
         with scripted(say("yes"), args=["--max-body-size", "2Ki"]) as s:
-            self.refused(s.complete("x" * 4000), 413, "")
+            self.refused(s.complete("x" * 4000), 413, "at most 2048 bytes (--max-body-size)")
+            c = s.connect()
+            c.request("POST", "/v1/completions", iter([b" " * 4000]), serving.JSON)  # one chunk
+            r = c.getresponse()
+            self.refused(serving.Answer(r.status, r.headers, r.read()), 413, "at most 2048 bytes (--max-body-size)")
+            c.close()
             self.assertEqual(s.complete("x").status, 200)
 
 

@@ -36,6 +36,8 @@ class Flags(Case):
                             ([serving.DEMO, "--allowed-origins", "[5]"], "expected strings"),
                             ([serving.DEMO, "--override-generation-config", "[]"], "expected an object"),
                             ([serving.DEMO, "--override-generation-config", '{"top_p": 5}'], "top_p"),
+                            ([serving.DEMO, "--override-generation-config", '{"temprature": 0.1}'], "unknown key 'temprature'"),
+                            ([serving.DEMO, "--gpu-memory-utilization", "1e-9"], "(--gpu-memory-utilization)"),
                             ([serving.DEMO, "--uds", "/x", "--host", "::1"], "--uds"),
                             ([serving.DEMO, "--ssl-keyfile", "x"], "--ssl-certfile"),
                             ([serving.DEMO, "--ssl-certfile", "/nowhere"], "/nowhere"),
@@ -87,6 +89,13 @@ class Flags(Case):
             self.assertIn("http://127.0.0.1:", s.text())
         with scripted(say("x"), args=["--api-key", "k"]) as s:
             self.assertIn("http://0.0.0.0:", s.text())
+
+    def test_open_to_others(self):
+        """Whoever opens the server to others without a key reads so."""
+        for host, args, warns in (("0.0.0.0", [], True), ("0.0.0.0", ["--api-key", "k"], False), ("127.0.0.2", [], False),
+                                  ("localhost", [], False)):
+            with self.subTest(host=host, args=args), scripted(say("x"), args=["--host", host, *args]) as s:
+                self.assertEqual(f"warn server: --host {host} without --api-key" in s.text(), warns, s.text())
 
 
 class Defaults(Case):
