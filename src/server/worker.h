@@ -24,7 +24,10 @@
 #include "server/serving_int.h"
 #include "text/tokenizer.h"
 
-/* Bodies up to this many bytes are read on the loop's thread: the worst of them take ten milliseconds. */
+/*
+ * Shorter bodies are read on the loop's thread: the worst prompts and lists of tools of this length take about ten
+ * milliseconds, the worst grammars about thirty.
+ */
 #define WORKER_FROM_BYTES 32768u
 
 struct work {
