@@ -150,7 +150,7 @@ class Maker:
             schema["maxItems"] = r.randrange(1, 4)
         if r.random() < 0.3:
             schema["minItems"] = 1
-        return schema, lambda: r.sample(values, r.randrange(len(values) + 1))
+        return schema, lambda: r.sample(values, r.randrange(min(len(values), schema.get("maxItems", 9)) + 1))
 
     def listed(self):
         r = self.rng
