@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define CONSTRAINT_MAX_ROLLBACK 32u
+#define CONSTRAINT_MAX_WAYS 2048u /* to go on from one place of a text; a place of more may have no id at all */
 
 struct constraint;
 

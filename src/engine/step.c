@@ -57,8 +57,18 @@ static int32_t follow(struct engine_job *job, int32_t id)
 	return id;
 }
 
-/* No token can be chosen: the request's own rules are to blame only where the model gave a number. */
-static void no_token(struct engine_job *job, const float *raw, uint32_t n_ids)
+static bool is_empty(const uint32_t *mask, uint32_t words)
+{
+	uint32_t i = 0;
+
+	while (i < words && !mask[i])
+		i++;
+	return i == words;
+}
+
+/* No token can be chosen: the request's own rules are to blame only where the model gave a number. mask: the
+ * constraint's, or NULL. */
+static void no_token(struct engine_job *job, const float *raw, const uint32_t *mask, uint32_t n_ids)
 {
 	const struct logits_rules *r = &job->r.rules;
 	uint32_t n = engine_job_tokens(job), finite = 0;
@@ -66,7 +76,12 @@ static void no_token(struct engine_job *job, const float *raw, uint32_t n_ids)
 	while (finite < n_ids && !isfinite(raw[finite]))
 		finite++;
 	if (finite < n_ids && (job->constrained || r->allowed || r->n_bad)) {
-		error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
+		if (mask && is_empty(mask, constraint_words(n_ids)))
+			error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose: its "
+				"constraint (response_format, structured_outputs or tools) has more than the limit of %u ways to go on there",
+				n, CONSTRAINT_MAX_WAYS);
+		else
+			error_set(&job->error, E_INVAL, "after %u tokens the rules of the request leave no token to choose", n);
 		return;
 	}
 	error_set(&job->error, E_INTERNAL, "no finite logit after %u tokens: the weights hold NaN or infinity",
@@ -96,7 +111,7 @@ static int32_t choose(const struct choice *c, struct chooser *with, uint32_t i, 
 	if (id >= 0 && job->own)
 		logits_logprobs(&job->own[at], job->top + (size_t)at * n_top, n_top, raw, c->vocab, id);
 	if (id < 0)
-		no_token(job, raw, n);
+		no_token(job, raw, mask, n);
 	return id;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/anthropic_request.h"
+#include "server/fields.h"
 #include "server/answer.h"
 #include "server/choice.h"
 #include "server/convert.h"
@@ -247,9 +248,10 @@ static bool chunk(struct choice *c)
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
 /* The client knows its own fields. */
-static enum status with_own_names(enum status st, struct refusal *no)
+static enum status with_own_names(enum status st, const json_t *request, struct refusal *no)
 {
-	static const char *const names[][2] = { { "stop", "stop_sequences" }, { "response_format", "output_config.format" } };
+	const char *format = field_get(request, "output_format") ? "output_format" : "output_config.format";
+	const char *const names[][2] = { { "stop", "stop_sequences" }, { "response_format", format } };
 
 	if (st != OK)
 		convert_refusal(no, names, sizeof(names) / sizeof(*names));
@@ -263,12 +265,12 @@ static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, st
 	TRY(anthropic_convert(&body, a->body, false, no));
 	a->request = a->body;
 	a->body = body;
-	return with_own_names(openai_chat_form.parse(a, scratch, no), no);
+	return with_own_names(openai_chat_form.parse(a, scratch, no), a->request, no);
 }
 
 static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
-	return with_own_names(openai_chat_form.prompts(a, scratch, no), no);
+	return with_own_names(openai_chat_form.prompts(a, scratch, no), a->request, no);
 }
 
 const struct answer_form anthropic_form = {

@@ -315,6 +315,19 @@ static enum status convert_fields(json_t *out, const json_t *body, bool counting
 	return OK;
 }
 
+/* output_format is the earlier name of output_config.format. */
+static enum status convert_output(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *config = NULL, *format, *earlier = field_get(body, "output_format");
+
+	TRY(field_object(&config, body, "output_config", no));
+	format = field_get(config, "format");
+	if (format && earlier)
+		return refuse(no, "output_format", "output_format: the request has output_config.format, its newer name, too");
+	return format ? convert_format(out, format, "output_config.format", no) :
+		convert_format(out, earlier, "output_format", no);
+}
+
 enum status anthropic_convert(json_t **out, const json_t *body, bool counting, struct refusal *no)
 {
 	json_t *made = json_object();
@@ -325,7 +338,7 @@ enum status anthropic_convert(json_t **out, const json_t *body, bool counting, s
 	TRY_GOTO(fail, convert_tools(made, body, no));
 	TRY_GOTO(fail, convert_choice(made, body, no));
 	TRY_GOTO(fail, convert_thinking(made, body, no));
-	TRY_GOTO(fail, convert_format(made, body, "output_config", no));
+	TRY_GOTO(fail, convert_output(made, body, no));
 	*out = made;
 	return OK;
 fail:

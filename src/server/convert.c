@@ -21,12 +21,10 @@ void convert_same(json_t *out, const json_t *body, const char *const *names, siz
 	}
 }
 
-enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no)
+enum status convert_format(json_t *out, json_t *format, const char *field, struct refusal *no)
 {
-	json_t *config = NULL, *format, *schema;
+	json_t *schema;
 
-	TRY(field_object(&config, body, outer, no));
-	format = field_get(config, "format");
 	if (!format || convert_is_type(format, "text"))
 		return OK;
 	if (convert_is_type(format, "json_object")) {
@@ -35,7 +33,7 @@ enum status convert_format(json_t *out, const json_t *body, const char *outer, s
 	}
 	schema = field_get(format, "schema");
 	if (!convert_is_type(format, "json_schema") || !schema)
-		return refuse(no, outer, "%s.format: expected type text, json_object or json_schema with a schema", outer);
+		return refuse(no, field, "%s: expected type text, json_object or json_schema with a schema", field);
 	json_object_set_new(out, "response_format", json_pack("{s:s, s:{s:s, s:O}}", "type", "json_schema",
 		"json_schema", "name", "output", "schema", schema));
 	return OK;

@@ -14,8 +14,8 @@ bool convert_is_type(const json_t *v, const char *type);
 /* Fields that mean the same: copied unless absent or null. */
 void convert_same(json_t *out, const json_t *body, const char *const *names, size_t n);
 
-/* body.OUTER.format, text or JSON by a schema, as response_format. */
-enum status convert_format(json_t *out, const json_t *body, const char *outer, struct refusal *no);
+/* The value of a field, text or JSON by a schema, as response_format; NULL: absent. */
+enum status convert_format(json_t *out, json_t *format, const char *field, struct refusal *no);
 
 /* A refusal of the chat completion, under the name that the field has in the request: names[i] = { chat's, its }. */
 void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n);

@@ -93,12 +93,21 @@ static json_t *find_tool(const json_t *tools, const json_t *tool)
 	return tool_name(tool) ? json_object_get(tools, tool_name(tool)) : NULL;
 }
 
+static bool is_mode(const json_t *mode, const char *name)
+{
+	return json_is_string(mode) && strcmp(json_string_value(mode), name) == 0;
+}
+
 static enum status parse_named(struct openai_tools *t, const json_t *choice, struct refusal *no)
 {
+	const json_t *type = field_get(choice, "type");
 	const char *name = tool_name(choice);
 	json_t *tools;
 
-	if (!name)
+	if (type && !is_mode(type, "function") && !is_mode(type, "allowed_tools"))
+		return refuse(no, "tool_choice", "tool_choice.type: found %.40s, expected function or allowed_tools",
+			json_is_string(type) ? json_string_value(type) : json_type_name(type));
+	if (!name || is_mode(type, "allowed_tools"))
 		return refuse(no, "tool_choice", "tool_choice: expected none, auto, required, "
 			"{\"type\": \"function\", \"function\": {\"name\": ...}} or "
 			"{\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": ..., \"tools\": [...]}}");
@@ -107,11 +116,6 @@ static enum status parse_named(struct openai_tools *t, const json_t *choice, str
 	t->named = find_tool(tools, choice); /* the list holds it */
 	json_decref(tools);
 	return t->named ? OK : refuse(no, "tool_choice", "tool_choice: %.80s is not in tools.", name);
-}
-
-static bool is_mode(const json_t *mode, const char *name)
-{
-	return json_is_string(mode) && strcmp(json_string_value(mode), name) == 0;
 }
 
 /* The object of tool_choice {"type": "allowed_tools", "allowed_tools": ...}, or NULL. */

@@ -248,6 +248,14 @@ static enum status convert_fields(json_t *out, const json_t *body, struct refusa
 	return OK;
 }
 
+static enum status convert_text(json_t *out, const json_t *body, struct refusal *no)
+{
+	json_t *text = NULL;
+
+	TRY(field_object(&text, body, "text", no));
+	return convert_format(out, field_get(text, "format"), "text.format", no);
+}
+
 enum status responses_convert(json_t **out, const json_t *body, struct refusal *no)
 {
 	json_t *made = json_object();
@@ -258,7 +266,7 @@ enum status responses_convert(json_t **out, const json_t *body, struct refusal *
 	TRY_GOTO(fail, convert_input(made, body, no));
 	TRY_GOTO(fail, convert_tools(made, body, no));
 	TRY_GOTO(fail, convert_choice(made, body, no));
-	TRY_GOTO(fail, convert_format(made, body, "text", no));
+	TRY_GOTO(fail, convert_text(made, body, no));
 	*out = made;
 	return OK;
 fail:

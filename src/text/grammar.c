@@ -122,28 +122,21 @@ enum status grammar_tool_format_find(struct grammar_tool_format *out, const stru
 	return OK;
 }
 
-/* Arguments are an object: a schema that says nothing of its type is taken at that. */
-static enum status arguments(uint32_t *rule, struct grammar_ir *ir, const json_t *parameters, struct error *err)
-{
-	const struct grammar_json_options options = { 0 };
-	json_t *schema = json_is_object(parameters) ? json_copy((json_t *)parameters) : json_object();
-	enum status st;
-
-	if (!json_object_get(schema, "type") && !json_object_get(schema, "$ref"))
-		json_object_set_new(schema, "type", json_string("object"));
-	st = grammar_read_schema(rule, ir, schema, &options, err);
-	json_decref(schema);
-	return st;
-}
-
 static enum status one_tool(struct g_node **out, struct grammar_ir *ir, const struct grammar_tool_format *f,
 	const json_t *function, const char *name, struct error *err)
 {
+	const struct grammar_json_options options = { .object = true };
+	json_t *parameters = json_object_get(function, "parameters");
 	uint32_t rule;
 	struct g_node *n;
+	enum status st;
 
-	if (arguments(&rule, ir, json_object_get(function, "parameters"), err) != OK)
+	parameters = json_is_object(parameters) ? json_incref(parameters) : json_object();
+	st = grammar_read_schema(&rule, ir, parameters, &options, err);
+	json_decref(parameters);
+	if (st != OK)
 		return error_prefix(err, "tool %.60s", name);
+	ir->rules[rule].tool = name;
 	n = g_seq(ir, g_token(ir, f->call_begin), g_text(ir, name));
 	n = g_seq(ir, g_seq(ir, n, g_token(ir, f->sep)), g_call(ir, rule));
 	*out = g_seq(ir, n, g_token(ir, f->call_end));

@@ -44,6 +44,7 @@ struct grammar_json_options {
 	bool compact;           /* no white space outside strings */
 	const char *whitespace; /* regular expression of the space between elements; NULL: up to one line break */
 	bool closed;            /* additionalProperties is false where it is absent, in every object */
+	bool object;            /* the value is an object, whatever else the schema allows */
 };
 
 /* Keywords: docs/structured-output.md. The schema is read, not kept. */

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "text/grammar_int.h"
 
-#define MAX_CONFIGS 2048u
+#define MAX_CONFIGS CONSTRAINT_MAX_WAYS
 #define MAX_DEPTH 1000u
 #define MAX_DEPTHS 32768u
 #define SEEN_SLOTS (8u * MAX_CONFIGS)

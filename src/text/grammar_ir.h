@@ -49,6 +49,7 @@ struct g_node {
 struct g_rule {
 	struct g_node *node; /* NULL: called, not yet written */
 	const char *name;    /* for messages; or NULL */
+	const char *tool;    /* whose arguments it is, which must be possible; not owned, or NULL */
 };
 
 struct grammar_ir {
@@ -123,7 +124,7 @@ enum status grammar_read_ebnf(uint32_t *root, struct grammar_ir *ir, const char 
 /* Numbers in decimal without exponent; a bound that is not given is infinite. */
 struct number_bounds {
 	bool has_min, has_max, min_open, max_open; /* open: the bound itself is outside */
-	double min, max;
+	long double min, max;    /* exact: whole numbers of 64 bits, and doubles */
 };
 enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b,
 	bool integer, struct error *err);

@@ -14,6 +14,7 @@
 
 #define KEEP_ABOVE 2000u /* nodes visited; below, walking again costs little more than copying */
 #define MAX_PLAIN_STATES 512u
+#define MAX_PLACES 512u
 #define MAX_WORK 128000u /* of one walk, in the unit of an edge's cost: some milliseconds; ordinary grammars need a half */
 
 static void set_bit(uint32_t *mask, uint32_t id)
@@ -258,6 +259,60 @@ static void grammar_free(struct grammar *g)
 	free(g);
 }
 
+struct places { /* that texts of the grammar come to, the nearest first */
+	uint32_t list[MAX_PLACES], n;
+};
+
+static bool add_place(struct places *p, uint32_t state)
+{
+	for (uint32_t i = 0; i < p->n && state != AUTO_DEAD; i++) {
+		if (p->list[i] == state)
+			return true;
+	}
+	if (state != AUTO_DEAD && p->n < MAX_PLACES)
+		p->list[p->n++] = state;
+	return state != AUTO_DEAD;
+}
+
+/* Whether anything may come after a place; adds where that leads. */
+static bool leads_on(struct places *p, struct auto_walk *w, uint32_t state)
+{
+	struct automaton *a = w->a;
+	bool on = a->states[state].accepts;
+	uint32_t last = AUTO_UNKNOWN;
+
+	for (uint32_t c = 0; c < a->nfa->n_classes && w->left; c++)
+		on |= add_place(p, auto_walk_step(w, state, a->nfa->byte_of[c]));
+	for (uint32_t i = 0; i < a->states[state].n && w->left; i++) {
+		const struct nfa_state *q = &a->nfa->states[a->configs[a->states[state].at + i].state];
+
+		if (q->kind != NFA_TOKEN || q->a == last)
+			continue;
+		last = q->a;
+		on |= add_place(p, auto_step_token(a, state, (int32_t)last));
+		w->left -= w->left < a->states[state].n ? w->left : a->states[state].n;
+	}
+	return on || !w->left;
+}
+
+/*
+ * Every text can be completed, so a place that leads nowhere is one from where the ways are too many. Those near the
+ * beginning are found here, as far as a bounded walk comes.
+ */
+static bool finds_dead_end(struct grammar *g)
+{
+	struct auto_walk w = auto_walk_begin(g->now, MAX_WORK);
+	struct places p = { .n = 0 };
+	bool on = true;
+
+	add_place(&p, AUTO_START);
+	for (uint32_t i = 0; i < p.n && on && w.left; i++)
+		on = leads_on(&p, &w, p.list[i]);
+	auto_destroy(g->now);
+	g->now = auto_create(&g->nfa, g->closure);
+	return !on;
+}
+
 enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, struct grammar_ir *ir,
 	uint32_t root, struct error *err)
 {
@@ -279,9 +334,10 @@ enum status grammar_build(struct grammar **out, const struct grammar_vocab *v, s
 	pthread_mutex_init(&g->lock, NULL);
 	g->closure = auto_closure_create();
 	g->now = auto_create(&g->nfa, g->closure);
-	if (g->now->states[AUTO_START].n == 0 && !g->now->states[AUTO_START].accepts) {
+	if (finds_dead_end(g)) {
 		grammar_free(g);
-		return error_set(err, E_LIMIT, "the text can begin in too many ways at once");
+		return error_set(err, E_LIMIT, "there are too many ways to go on at one place of the text: at most %u are followed, "
+			"fewer where they nest deep", CONSTRAINT_MAX_WAYS);
 	}
 	for (uint32_t i = 0; i < MASK_SLOTS; i++)
 		g->masks[i].state = AUTO_UNKNOWN;

@@ -332,9 +332,10 @@ static bool can_be_empty(const struct facts *f, uint32_t q)
 		(s->kind == NFA_CALL && f->rule[s->a] && f->state[s->b]);
 }
 
-/* Marks the states from which no text ends; an error when the root is one. */
+/* Marks the states from which no text ends; an error when the root is one, or a tool's arguments. */
 static enum status find_dead(struct nfa *n, struct grammar_ir *ir, struct error *err)
 {
+	const char *lacking = NULL;
 	struct facts f;
 	bool ok;
 
@@ -343,8 +344,12 @@ static enum status find_dead(struct nfa *n, struct grammar_ir *ir, struct error 
 	for (size_t q = 0; q < n->n_states; q++)
 		n->states[q].dead = !f.state[q];
 	ok = f.rule[n->root];
+	for (size_t r = 0; r < n->n_rules && !lacking; r++)
+		lacking = f.rule[r] ? NULL : ir->rules[r].tool;
 	free(f.state);
 	TRY(grammar_ir_check(ir, err));
+	if (lacking)
+		return error_set(err, E_INVAL, "tool %.60s: no object satisfies its parameters", lacking);
 	return ok ? OK : error_set(err, E_INVAL, "nothing can satisfy it: every text runs into an endless recursion "
 		"or a contradiction");
 }

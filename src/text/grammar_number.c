@@ -12,8 +12,9 @@
 
 #include "text/grammar_ir.h"
 
-#define MAX_BOUND 1e15  /* whole numbers and their neighbours are exact below */
+#define MAX_BOUND 1e15L /* of a real: whole numbers and their neighbours are exact below */
 #define MAX_WHOLE 19u   /* digits of a number without a bound */
+#define MOST 9999999999999999999.0L /* of so many digits */
 #define MAX_FRACTION 20u
 #define MAX_DECIMALS 32 /* name every double between the bounds that are taken */
 #define DIGITS 40
@@ -220,52 +221,114 @@ static struct g_node *real_between(struct grammar_ir *ir, const struct interval 
 }
 
 /* Magnitudes from lo to hi; an empty interval gives no text. */
-static struct g_node *magnitudes(struct grammar_ir *ir, double lo, bool lo_open, double hi, bool hi_open,
-	bool integer)
+static struct g_node *magnitudes(struct grammar_ir *ir, double lo, bool lo_open, double hi, bool hi_open)
 {
 	struct interval v = { .has_hi = isfinite(hi), .lo_open = lo_open && lo == 0 };
 
-	if (integer) {
-		lo = lo_open ? floor(lo) + 1 : ceil(lo);
-		hi = hi_open ? ceil(hi) - 1 : floor(hi);
-	} else if (lo == hi && (lo_open || hi_open)) {
+	if (lo == hi && (lo_open || hi_open))
 		return g_never(ir);
-	} else { /* digits beyond a double's precision must not round to an open bound */
-		lo = lo_open && lo > 0 ? nextafter(lo, INFINITY) : lo;
-		hi = hi_open && v.has_hi ? nextafter(hi, 0) : hi;
-	}
+	/* digits beyond a double's precision must not round to an open bound */
+	lo = lo_open && lo > 0 ? nextafter(lo, INFINITY) : lo;
+	hi = hi_open && v.has_hi ? nextafter(hi, 0) : hi;
 	if (lo > hi)
 		return g_never(ir);
 	magnitude_of(&v.lo, lo);
 	if (v.has_hi)
 		magnitude_of(&v.hi, hi);
-	return integer ? whole_between(ir, v.lo.whole, v.has_hi ? v.hi.whole : NULL) : real_between(ir, &v);
+	return real_between(ir, &v);
 }
 
-static enum status check_bounds(const struct number_bounds *b, struct error *err)
+/* The same of whole numbers; hi may be infinite. */
+static struct g_node *whole_magnitudes(struct grammar_ir *ir, long double lo, long double hi)
 {
-	if ((b->has_min && !(fabs(b->min) <= MAX_BOUND)) || (b->has_max && !(fabs(b->max) <= MAX_BOUND)))
-		return error_set(err, E_UNSUPPORTED, "bounds of numbers above 1e15 are not supported");
-	if ((b->has_min && b->min != 0 && fabs(b->min) < 1e-15) || (b->has_max && b->max != 0 && fabs(b->max) < 1e-15))
-		return error_set(err, E_UNSUPPORTED, "bounds of numbers closer to 0 than 1e-15 are not supported");
+	char from[DIGITS], to[DIGITS];
+
+	if (lo > hi)
+		return g_never(ir);
+	snprintf(from, sizeof(from), "%.0Lf", lo);
+	if (isfinite(hi))
+		snprintf(to, sizeof(to), "%.0Lf", hi);
+	return whole_between(ir, from, isfinite(hi) ? to : NULL);
+}
+
+/* --- bounds ---------------------------------------------------------------------------------------------- */
+
+static const char *min_name(const struct number_bounds *b)
+{
+	return b->min_open ? "exclusiveMinimum" : "minimum";
+}
+
+static const char *max_name(const struct number_bounds *b)
+{
+	return b->max_open ? "exclusiveMaximum" : "maximum";
+}
+
+static enum status check_bound(const char *name, long double v, struct error *err)
+{
+	if (fabsl(v) > MAX_BOUND && !isinf(v))
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: beyond 1e15, bounds of integers alone are supported", name, v);
+	if (v != 0 && fabsl(v) < 1e-15L)
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: bounds closer to 0 than 1e-15 are not supported", name, v);
+	return OK;
+}
+
+/* Bounds that no number of MAX_WHOLE digits reaches are none: infinite. */
+static enum status reach_of(long double *min, long double *max, const struct number_bounds *b, struct error *err)
+{
+	*min = b->has_min && b->min >= -MOST ? b->min : -INFINITY;
+	*max = b->has_max && b->max <= MOST ? b->max : INFINITY;
+	if (b->has_min && b->min > MOST)
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: numbers have at most %u digits before the point", min_name(b),
+			b->min, MAX_WHOLE);
+	if (b->has_max && b->max < -MOST)
+		return error_set(err, E_UNSUPPORTED, "%s %.15Lg: numbers have at most %u digits before the point", max_name(b),
+			b->max, MAX_WHOLE);
+	return OK;
+}
+
+/* The least and the largest whole number; a long double has the 64 bits that they need. */
+static enum status whole_reach_of(long double *min, long double *max, const struct number_bounds *b, struct error *err)
+{
+	TRY(reach_of(min, max, b, err));
+	*min = b->min_open ? floorl(*min) + 1 : ceill(*min);
+	*max = b->max_open ? ceill(*max) - 1 : floorl(*max);
+	*max = *max == 0 ? 0 : *max; /* -0 has a sign of its own */
+	return OK;
+}
+
+static enum status integer_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b, struct error *err)
+{
+	struct g_node *node = NULL;
+	long double min, max;
+
+	TRY(whole_reach_of(&min, &max, b, err));
+	if (max >= 0)
+		node = whole_magnitudes(ir, min > 0 ? min : 0, max);
+	if (min < 0) /* there is no -0 */
+		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), whole_magnitudes(ir, max < 0 ? -max : 1, -min)));
+	*out = node ? node : g_never(ir);
 	return OK;
 }
 
 enum status grammar_number_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b,
 	bool integer, struct error *err)
 {
-	double min = b->has_min ? b->min : -INFINITY, max = b->has_max ? b->max : INFINITY;
 	struct g_node *node = NULL;
+	long double least, most;
+	double min, max;
 
-	TRY(check_bounds(b, err));
-	max = max == 0 ? 0 : max; /* -0 has a sign of its own */
+	if (integer)
+		return integer_node(out, ir, b, err);
+	TRY(reach_of(&least, &most, b, err));
+	TRY(check_bound(min_name(b), least, err));
+	TRY(check_bound(max_name(b), most, err));
+	min = (double)least;
+	max = most == 0 ? 0 : (double)most; /* -0 has a sign of its own */
 	if (max >= 0)
-		node = magnitudes(ir, min > 0 ? min : 0, min >= 0 && b->has_min && b->min_open, max,
-			b->has_max && b->max_open, integer);
+		node = magnitudes(ir, min > 0 ? min : 0, min >= 0 && b->min_open, max, b->max_open);
 	if (min < 0)
-		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), magnitudes(ir, max < 0 ? -max : 0,
-			max < 0 ? b->max_open : integer || (max == 0 && b->max_open), -min, b->has_min && b->min_open,
-			integer))); /* integers have no -0 */
+		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"), magnitudes(ir, max < 0 ? -max : 0, max <= 0 && b->max_open,
+			-min, b->min_open)));
 	*out = node ? node : g_never(ir);
 	return OK;
 }
@@ -358,11 +421,11 @@ static struct g_node *multiples_of_length(struct multiples *m, uint32_t min, uin
 	return out ? out : g_never(m->ir);
 }
 
-/* Magnitudes of multiples of by * 10^zeros, from lo to hi, none of them 0; hi < 0: no end. */
-static struct g_node *multiple_magnitudes(struct grammar_ir *ir, uint32_t by, uint32_t zeros, double lo, double hi)
+/* Magnitudes of multiples of by * 10^zeros, from lo to hi, none of them 0; hi may be infinite. */
+static struct g_node *multiple_magnitudes(struct grammar_ir *ir, uint32_t by, uint32_t zeros, long double lo, long double hi)
 {
-	double unit = pow(10, zeros);
-	int64_t from = (int64_t)ceil(fmax(lo, 1) / unit), to = hi < 0 ? INT64_MAX : (int64_t)floor(hi / unit);
+	uint64_t unit = (uint64_t)pow(10, zeros), least_one = lo > 1 ? (uint64_t)lo : 1;
+	uint64_t from = least_one / unit + (least_one % unit != 0), to = isinf(hi) ? UINT64_MAX : (uint64_t)hi / unit;
 	struct multiples *m = multiples_of(ir, by);
 	char least[DIGITS], most[DIGITS];
 	struct g_node *out;
@@ -370,9 +433,9 @@ static struct g_node *multiple_magnitudes(struct grammar_ir *ir, uint32_t by, ui
 
 	if (!m || from > to)
 		return g_never(ir);
-	n = (uint32_t)snprintf(least, sizeof(least), "%lld", (long long)from);
-	last = (uint32_t)snprintf(most, sizeof(most), "%lld", (long long)to);
-	if (hi < 0) {
+	n = (uint32_t)snprintf(least, sizeof(least), "%llu", (unsigned long long)from);
+	last = (uint32_t)snprintf(most, sizeof(most), "%llu", (unsigned long long)to);
+	if (isinf(hi)) {
 		out = g_alt(ir, multiples_between(m, least, NULL, n, 0), multiples_of_length(m, n + 1, MAX_WHOLE - zeros));
 	} else if (n == last) {
 		out = multiples_between(m, least, most, n, 0);
@@ -389,8 +452,8 @@ static struct g_node *multiple_magnitudes(struct grammar_ir *ir, uint32_t by, ui
 enum status grammar_multiple_node(struct g_node **out, struct grammar_ir *ir, const struct number_bounds *b, double by,
 	struct error *err)
 {
-	double min = b->has_min ? b->min : -INFINITY, max = b->has_max ? b->max : INFINITY;
 	struct g_node *node = NULL;
+	long double min, max;
 	uint32_t zeros = 0;
 
 	if (!(by > 0))
@@ -400,16 +463,14 @@ enum status grammar_multiple_node(struct g_node **out, struct grammar_ir *ir, co
 	if (by != floor(by) || by > MAX_DIVISOR)
 		return error_set(err, E_UNSUPPORTED, "multipleOf %g is not supported: whole numbers up to %u are, and these with "
 			"zeros behind them", by * pow(10, zeros), MAX_DIVISOR);
-	TRY(check_bounds(b, err));
-	min = b->has_min && b->min_open ? floor(min) + 1 : ceil(min);
-	max = b->has_max && b->max_open ? ceil(max) - 1 : floor(max);
+	TRY(whole_reach_of(&min, &max, b, err));
 	if (min <= 0 && max >= 0)
 		node = g_text(ir, "0");
 	if (max > 0 && min <= max)
-		node = g_alt(ir, node, multiple_magnitudes(ir, (uint32_t)by, zeros, min, b->has_max ? max : -1));
+		node = g_alt(ir, node, multiple_magnitudes(ir, (uint32_t)by, zeros, min, max));
 	if (min < 0 && min <= max)
 		node = g_alt(ir, node, g_seq(ir, g_text(ir, "-"),
-			multiple_magnitudes(ir, (uint32_t)by, zeros, -max, b->has_min ? -min : -1)));
+			multiple_magnitudes(ir, (uint32_t)by, zeros, -max, -min)));
 	*out = node ? node : g_never(ir);
 	return OK;
 }

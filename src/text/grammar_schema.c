@@ -163,14 +163,14 @@ static enum status string_of_type(struct schema *s, struct g_node **out, const j
 	return OK;
 }
 
-static enum status bound(struct schema *s, const json_t *schema, const char *key, bool *is, double *out)
+static enum status bound(struct schema *s, const json_t *schema, const char *key, bool *is, long double *out)
 {
 	const json_t *v = json_object_get(schema, key);
 
 	*is = v != NULL;
 	if (v && !json_is_number(v))
 		return error_set(s->err, E_INVAL, "%s: found %s, expected a number", key, json_type_name(v));
-	*out = json_number_value(v);
+	*out = schema_number(v);
 	return OK;
 }
 
@@ -178,7 +178,7 @@ static enum status number_of_type(struct schema *s, struct g_node **out, const j
 {
 	struct number_bounds b = { 0 };
 	bool is;
-	double v = 0, by = 0;
+	long double v = 0, by = 0;
 
 	TRY(bound(s, schema, "minimum", &b.has_min, &b.min));
 	TRY(bound(s, schema, "maximum", &b.has_max, &b.max));
@@ -190,7 +190,7 @@ static enum status number_of_type(struct schema *s, struct g_node **out, const j
 		b.has_max = b.max_open = true, b.max = v;
 	TRY(bound(s, schema, "multipleOf", &is, &by));
 	if (is && (by != 1 || !integer))
-		return grammar_multiple_node(out, s->ir, &b, by, s->err);
+		return grammar_multiple_node(out, s->ir, &b, (double)by, s->err);
 	if (b.has_min || b.has_max)
 		return grammar_number_node(out, s->ir, &b, integer, s->err);
 	*out = integer ? value_integer(s) : value_number(s);
@@ -429,6 +429,8 @@ enum status grammar_read_schema(uint32_t *rule, struct grammar_ir *ir, const jso
 	enum status st;
 
 	grow(&s);
+	if (o->object)
+		schema = schema_keep(&s, json_pack("{s:[O,{s:s}]}", "allOf", schema, "type", "object"));
 	*rule = schema_rule(&s, schema);
 	st = read_all(&s);
 	json_decref(s.made);

@@ -45,6 +45,12 @@ bool schema_is_annotation(const char *key);
 const json_t *schema_behind(struct schema *s, const json_t *v);
 /* The values that a schema lists; a new list, or NULL when it lists none. */
 json_t *schema_values(const json_t *v);
+/* A number, exactly; 0 for what is none. */
+static inline long double schema_number(const json_t *v)
+{
+	return json_is_integer(v) ? (long double)json_integer_value(v) : (long double)json_real_value(v);
+}
+
 /* Whether two values are one: 1 and 1.0 are. */
 bool schema_same_value(const json_t *a, const json_t *b);
 /* type: as the keyword; NULL: any. */

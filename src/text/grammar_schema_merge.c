@@ -182,7 +182,7 @@ static bool one_of(const char *key, const char *list)
 
 static enum status join_key(struct schema *s, json_t *out, const char *key, json_t *x, json_t *y)
 {
-	double p = json_number_value(x), q = json_number_value(y);
+	long double p = schema_number(x), q = schema_number(y);
 
 	if (schema_is_annotation(key) || json_equal(x, y))
 		return OK;
@@ -361,7 +361,7 @@ json_t *schema_values(const json_t *v)
 bool schema_same_value(const json_t *a, const json_t *b)
 {
 	if (json_is_number(a) && json_is_number(b))
-		return json_number_value(a) == json_number_value(b);
+		return schema_number(a) == schema_number(b);
 	return json_equal((json_t *)a, (json_t *)b);
 }
 

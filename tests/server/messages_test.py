@@ -124,6 +124,7 @@ class Answers(Case):
                          {"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]}, {"tools": []},
                          {"tools": [{**TOOLS[0], "cache_control": {"type": "ephemeral"}, "type": "custom"}]},
                          {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, {"tool_choice": {"type": "auto"}},
+                         {"output_format": {"type": "text"}}, {"output_format": None},
                          {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}):
                 self.assertEqual(ask(s, **body).status, 200, body)
             self.assertEqual(s.ask("POST", "/v1/messages?beta=true", {"messages": HI, "max_tokens": 5}).status, 200)
@@ -223,6 +224,9 @@ class Refusals(Case):
                                ({"stop_sequences": 5}, "stop_sequences: found integer"),
                                ({"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}},
                                 "output_config.format: the schema keyword not"),
+                               ({"output_format": {"type": "json_schema", "schema": {"not": {}}}}, "output_format: the schema keyword not"),
+                               ({"output_format": {"type": "xml"}}, "output_format: expected type"), ({"output_format": 5}, "output_format"),
+                               ({"output_format": {"type": "text"}, "output_config": {"format": {"type": "text"}}}, "newer name"),
                                ({"messages": [{"role": "user", "content": [use]}]}, "not supported"),
                                ({"messages": [{"role": "user", "content": [5]}]}, "not supported"),
                                ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),

@@ -126,6 +126,19 @@ class Constrained(Case):
         self.refused(answer, 400, "leave no token")
         self.assertEqual(self.server.chat("Hi", max_tokens=2).status, 200)
 
+    def test_too_many_ways(self):
+        """Named before anything is generated, or, where no walk from the beginning comes, when it happens."""
+        wide = {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(2050)}}
+        many = {"anyOf": [{"type": "object", "properties": {f"p{i}": {"type": "integer"}}, "required": [f"p{i}"]} for i in range(700)]}
+        for schema in (wide, many, {"type": "object", "properties": {"a": wide}, "required": ["a"]}):
+            for field, body in (("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}),
+                                ("structured_outputs", {"json": schema})):
+                self.refused(self.server.chat("Hi", **{field: body}), 400, f"{field}: there are too many ways to go on at one place "
+                             "of the text: at most 2048 are followed", field)
+        late = {"type": "object", "properties": {"a" * 600: wide}, "required": ["a" * 600]}
+        self.refused(self.server.chat("Hi", max_tokens=900, structured_outputs={"json": late}), 400,
+                     "constraint (response_format, structured_outputs or tools) has more than the limit of 2048 ways")
+
     def test_together(self):
         """Many at once, some free: each is what it is alone."""
         bodies = [{"response_format": FORMAT}, {"structured_outputs": {"regex": "[a-f0-9]{8}"}}, {}, {"response_format": FORMAT, **THINK},

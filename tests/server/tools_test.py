@@ -34,6 +34,11 @@ def calls(*pairs):
     return [CALLS] + sum((call(*p) for p in pairs), []) + [CALLS_END]
 
 
+def wide(n):
+    """A schema of as many ways to begin an object."""
+    return {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(n)}}
+
+
 class Message:
     """A message, from a whole answer or from the deltas of one choice of a stream."""
     def __init__(self):
@@ -274,6 +279,12 @@ class Together(Case):
                 self.assertEqual(ask(choice).status, 200, choice)
             for choice in ("required", {"type": "function", "function": {"name": "odd"}}, allowed("required", "odd")):
                 self.refused(ask(choice), 400, "tool odd: the schema keyword not is not supported", "tools")
+            for parameters, says in (({"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}, "tool f: no object satisfies its parameters"),
+                                     (wide(2050), "tools: there are too many ways to go on at one place of the text: at most 2048")):
+                f = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+                self.refused(s.chat(tools=[*TOOLS, f], tool_choice="required"), 400, says, "tools")
+            self.refused(s.chat(tools=TOOLS, tool_choice={"type": "fn", "function": {"name": "get_time"}}), 400,
+                         "tool_choice.type: found fn, expected function", "tool_choice")
 
     def test_allowed(self):
         with scripted(say("x")) as s:

@@ -102,6 +102,25 @@ class Maker:
             return None
         return schema, make
 
+    def wide(self):
+        """Integers and multiples to the ends of 64 bits, and beyond what any bound can be."""
+        r = self.rng
+        ends = [2**53 - 1, 2**53, 2**63 - 1, 2**62 + r.randrange(2**62), 10**r.randrange(14, 19), 10**15 + r.randrange(10**6), r.randrange(100)]
+        low, high = sorted(r.choice([-1, 1]) * r.choice(ends) for _ in range(2))
+        if r.random() < 0.3:
+            low = high - r.randrange(30)
+        low, by = max(low, -2**63), r.choice([1, 1, 3, 7, 1000])
+        schema = {"type": "integer", "minimum": low, "maximum": high}
+        if by > 1:
+            schema["multipleOf"] = by
+        elif r.random() < 0.3:
+            schema["exclusiveMinimum"] = low
+        if r.random() < 0.2:
+            schema["maximum"] = r.choice([1e19, 1e300])
+        if low // by == high // by or ("exclusiveMinimum" in schema and low == high):
+            return {"type": "integer", "minimum": low}, lambda: low
+        return schema, lambda: r.choice([low, low + 1, high, high - 1, r.randint(low, high)]) // by * by
+
     def multiple(self):
         r = self.rng
         by = r.choice([1, 2, 3, 5, 7, 8, 12, 60, 97, 128]) * 10 ** r.choice([0, 0, 0, 1, 2, 3])
@@ -131,7 +150,7 @@ class Maker:
             schema["maxItems"] = r.randrange(1, 4)
         if r.random() < 0.3:
             schema["minItems"] = 1
-        return schema, lambda: r.sample(values, r.randrange(len(values) + 1))
+        return schema, lambda: r.sample(values, r.randrange(min(len(values), schema.get("maxItems", 9)) + 1))
 
     def listed(self):
         r = self.rng
@@ -248,13 +267,13 @@ class Maker:
     def schema(self, depth=0):
         r = self.rng
         plain = [self.string, self.number, self.listed, lambda: ({"type": "boolean"}, lambda: r.random() < 0.5),
-                 self.multiple, self.nullable, self.unique, lambda: ({"type": "null"}, lambda: None), lambda: ({"type": ["string", "null"], "title": "t"}, lambda: r.choice([None, "x"]))]
+                 self.multiple, self.wide, self.nullable, self.unique, lambda: ({"type": "null"}, lambda: None), lambda: ({"type": ["string", "null"], "title": "t"}, lambda: r.choice([None, "x"]))]
         deep = [lambda: self.array(depth), lambda: self.object(depth), lambda: self.object(depth), lambda: self.choice(depth),
                 lambda: self.one(depth), lambda: self.all_of(depth), lambda: self.keyed(depth), self.recursive,
                 lambda: ({} if r.random() < 0.5 else True, self.any_value)]
         if depth >= 3 or (depth and r.random() < 0.5):
             return r.choice(plain)()
-        return r.choice(deep + plain[:2])()
+        return r.choice(deep + plain[:2] + [self.wide])()
 
 
 def plain(schema):

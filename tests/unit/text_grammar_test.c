@@ -519,6 +519,44 @@ static void test_tools(void **state)
 	json_decref(tools);
 }
 
+/* Whatever their schema says, arguments are an object. */
+static void test_arguments(void **state)
+{
+	static const char *const objects[] = { "{\"type\":\"object\",\"nullable\":true}", "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":[\"object\",\"null\"]}}}",
+		"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"object\"},{\"type\":\"null\"}]}", "{\"enum\":[{},[],null,1]}", "{}",
+		"{\"allOf\":[{\"type\":[\"object\",\"integer\",\"null\"]}]}", "{\"properties\":{\"a\":{\"$ref\":\"#\"}}}" };
+	static const char *const others[] = { "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"integer\"}}}", "{\"const\":null}",
+		"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"null\"}]}", "{\"type\":\"object\",\"properties\":{\"a\":false},\"required\":[\"a\"]}" };
+	struct grammar_tool_format f;
+	struct grammar *g;
+
+	assert_int_equal(grammar_tool_format_find(&f, tok, &err), OK);
+	for (size_t i = 0; i < sizeof(objects) / sizeof(*objects) + sizeof(others) / sizeof(*others); i++) {
+		size_t n = sizeof(objects) / sizeof(*objects);
+		json_t *schema = json_loads(i < n ? objects[i] : others[i - n], 0, NULL);
+		json_t *tools = json_pack("[{s:{s:s}}, {s:{s:s, s:o}}]", "function", "name", "good", "function", "name", "f", "parameters", schema);
+		const int32_t begin[] = { f.calls_begin, f.call_begin, id_of("f"), f.sep };
+		struct constraint *c;
+
+		if (i >= n) {
+			assert_int_equal(grammar_from_tools(&g, vocab, &f, tools, NULL, true, &err), E_INVAL);
+			assert_string_equal(err.msg, "tool f: no object satisfies its parameters");
+			json_decref(tools);
+			continue;
+		}
+		assert_int_equal(grammar_from_tools(&g, vocab, &f, tools, NULL, true, &err), OK);
+		c = grammar_matcher_create(g);
+		for (size_t k = 0; k < 4; k++)
+			assert_true(constraint_accept(c, begin[k]));
+		constraint_fill(c, mask, n_ids);
+		assert_true(in_mask(id_of("{")));
+		assert_false(in_mask(id_of("n")) || in_mask(id_of("1")) || in_mask(id_of("[")) || in_mask(id_of("-")));
+		constraint_destroy(c);
+		grammar_unref(g);
+		json_decref(tools);
+	}
+}
+
 /* --- options, refusals, cache -------------------------------------------------------------------------------- */
 
 static void test_white_space(void **state)
@@ -565,6 +603,9 @@ static void test_refusals(void **state)
 		{ "{\"enum\":[]}", "nothing can satisfy" }, { "{\"enum\":[1,2],\"minimum\":2}", "beside keywords" }, { "5", "expected a schema" },
 		{ "{\"type\":\"array\",\"minItems\":3,\"maxItems\":2}", "below minItems" },
 		{ "{\"allOf\":[{\"pattern\":\"a\"},{\"pattern\":\"b\"}]}", "pattern" },
+		{ "{\"type\":\"number\",\"minimum\":2e15}", "minimum 2" }, { "{\"type\":\"number\",\"exclusiveMaximum\":-2e15}", "exclusiveMaximum -2" },
+		{ "{\"type\":\"number\",\"maximum\":1e-16}", "maximum 1" }, { "{\"type\":\"integer\",\"minimum\":1e19}", "minimum 1" },
+		{ "{\"type\":\"integer\",\"exclusiveMaximum\":-1e300}", "exclusiveMaximum -1" },
 	};
 	static const char *const expressions[] = { "(", ")", "a**", "[z-a]", "*a", "a{3,2}", "\\b", "a^b", "(?i)a", "[[:alpha:]]", "\\q" };
 	static const char *const lark[] = { "start: \"a\"", "?start: x", "// sums\nstart: x", "%import common.WS" };
@@ -604,6 +645,18 @@ static void test_keywords(void **state)
 		{ "{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"uniqueItems\":true}", "[true, false]", "[true, true]" },
 		{ "{\"items\":{\"type\":\"string\"},\"uniqueItems\":true,\"maxItems\":1}", "[\"xy\"]", "[\"a\", \"b\"]" },
 		{ "{\"items\":{\"enum\":[1,2,3,4,5,6,7,8,9,10,11,12]},\"uniqueItems\":true,\"maxItems\":2}", "[12, 1]", "[1, 2, 3]" },
+		{ "{\"type\":\"integer\",\"minimum\":-9007199254740991,\"maximum\":9007199254740991}", "9007199254740991", "9007199254740992" },
+		{ "{\"type\":\"integer\",\"minimum\":-9007199254740991,\"maximum\":9007199254740991}", "-9007199254740991", "-9007199254740992" },
+		{ "{\"type\":\"integer\",\"minimum\":-9223372036854775808,\"maximum\":9223372036854775807}", "9223372036854775807", "9223372036854775808" },
+		{ "{\"type\":\"integer\",\"minimum\":-9223372036854775808,\"maximum\":9223372036854775807}", "-9223372036854775808", "-9223372036854775809" },
+		{ "{\"type\":\"integer\",\"exclusiveMinimum\":9223372036854775805,\"exclusiveMaximum\":9223372036854775807}", "9223372036854775806", "9223372036854775805" },
+		{ "{\"type\":\"integer\",\"exclusiveMaximum\":-9223372036854775807}", "-9223372036854775808", "-9223372036854775807" },
+		{ "{\"type\":\"integer\",\"maximum\":9223372036854775808.0}", "9223372036854775808", "9223372036854775809" },
+		{ "{\"type\":\"integer\",\"minimum\":-1e300,\"maximum\":1e300}", "9999999999999999999", "10000000000000000000" },
+		{ "{\"type\":\"integer\",\"multipleOf\":5,\"minimum\":9223372036854775801,\"maximum\":9223372036854775807}", "9223372036854775805", "9223372036854775806" },
+		{ "{\"type\":\"integer\",\"multipleOf\":2000,\"exclusiveMaximum\":-9223372036854774000}", "-9223372036854776000", "-9223372036854774000" },
+		{ "{\"type\":\"integer\",\"allOf\":[{\"maximum\":9223372036854775807},{\"maximum\":9223372036854775806}]}", "9223372036854775806", "9223372036854775807" },
+		{ "{\"type\":\"number\",\"minimum\":0,\"maximum\":1e300}", "9999999999999999999.5", "-1" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -630,6 +683,35 @@ static void test_bounds(void **state)
 		assert_int_equal(grammar_from_regex(&g, vocab, huge[i], strlen(huge[i]), &err), E_LIMIT);
 	free(deep);
 	free(long_one);
+}
+
+/* So many optional properties that some place of a text has too many ways on. */
+static void test_ways(void **state)
+{
+	static const struct { int n; enum status want; } cases[] = { { 600, OK }, { 2050, E_LIMIT } };
+
+	for (size_t i = 0; i < 2; i++) {
+		json_t *properties = json_object(), *wide = json_pack("{s:s, s:o}", "type", "object", "properties", properties);
+		json_t *list = json_pack("{s:s, s:O, s:i}", "type", "array", "items", wide, "minItems", 2);
+		struct grammar_json_options o = { 0 };
+		struct grammar *g;
+
+		for (int k = 0; k < cases[i].n; k++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "p%d", k);
+			json_object_set_new(properties, name, json_pack("{s:s}", "type", "integer"));
+		}
+		for (int nested = 0; nested < 2; nested++) {
+			assert_int_equal(grammar_from_schema(&g, vocab, nested ? list : wide, &o, &err), cases[i].want);
+			if (cases[i].want == OK)
+				grammar_unref(g);
+			else
+				assert_non_null(strstr(err.msg, "at most 2048"));
+		}
+		json_decref(wide);
+		json_decref(list);
+	}
 }
 
 /* Each code point is a state of its own: more of them than the automaton's first bound holds. */
@@ -724,6 +806,8 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_keywords),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_ways),
 		cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_memory_of_many),
 		cmocka_unit_test(test_cache),
