@@ -13,8 +13,7 @@
 
 static enum status resolve(struct http_client *c, struct error *err)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	int rc = getaddrinfo(c->origin.host, c->origin.port, &hints, &c->addresses);
+	int rc = http_resolve(&c->addresses, c->origin.host, c->origin.port, 0);
 
 	if (rc != 0)
 		return error_set(err, E_PEER, "host '%s': %s", c->origin.host, gai_strerror(rc));

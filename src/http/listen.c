@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/server_int.h"
+#include "http/url_int.h"
 
 #define BACKLOG 4096
 #define ACCEPTS_A_TURN 64
@@ -218,12 +219,11 @@ static int open_address(const struct addrinfo *a, uint16_t *port, bool dual)
 static enum status listen_tcp(
 	struct http_server *s, const struct http_listen *at, uint16_t *port, struct error *err)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 	const char *host = at->host ? at->host : "0.0.0.0";
 	struct addrinfo *list;
 	uint16_t now = at->port;
 	int opened = 0, code = 0;
-	int rc = getaddrinfo(host, NULL, &hints, &list);
+	int rc = http_resolve(&list, host, NULL, AI_PASSIVE);
 
 	if (rc != 0)
 		return error_set(err, E_INVAL, "host '%s': %s", host, gai_strerror(rc));

@@ -1,4 +1,4 @@
-/* http://HOST[:PORT] and https://; no user, no path but "/". */
+/* http://HOST[:PORT] and https://; no user, no path but "/". Hosts by the system's resolver. */
 #include "http/url_int.h"
 
 #include <stdint.h>
@@ -51,4 +51,15 @@ enum status http_origin_parse(struct http_origin *out, const char *url, struct e
 	snprintf(o.port, sizeof(o.port), "%u", (unsigned)number);
 	*out = o;
 	return OK;
+}
+
+int http_resolve(struct addrinfo **out, const char *host, const char *port, int flags)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
+	int rc = getaddrinfo(host, port, &hints, out);
+
+	/* Known everywhere (RFC 6761, 6.3), also where there is no /etc/hosts. */
+	if (rc != 0 && strcasecmp(host, "localhost") == 0)
+		rc = getaddrinfo("127.0.0.1", port, &hints, out);
+	return rc;
 }

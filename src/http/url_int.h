@@ -1,7 +1,8 @@
-/* URL of an origin: scheme, host, port. */
+/* URL of an origin: scheme, host, port; addresses of a host. */
 #ifndef HTTP_URL_INT_H
 #define HTTP_URL_INT_H
 
+#include <netdb.h>
 #include <stdbool.h>
 
 #include "base/error.h"
@@ -14,5 +15,8 @@ struct http_origin {
 };
 
 enum status http_origin_parse(struct http_origin *out, const char *url, struct error *err);
+
+/* Stream addresses of a name or a number, for freeaddrinfo(); port may be NULL. Returns as getaddrinfo() does. */
+int http_resolve(struct addrinfo **out, const char *host, const char *port, int flags);
 
 #endif
