@@ -134,12 +134,12 @@ class Tls(Case):
         with tempfile.TemporaryDirectory() as folder:
             key, cert = os.path.join(folder, "key"), os.path.join(folder, "cert")
             subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days",
-                            "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True,
+                            "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True,
                            capture_output=True)
             with scripted(say("one two"), args=["--ssl-keyfile", key, "--ssl-certfile", cert]) as s:
                 self.assertIn("https://", s.text())
                 trust = ssl.create_default_context(cafile=cert)
-                connection = http.client.HTTPSConnection("localhost", s.port, context=trust, timeout=30)
+                connection = http.client.HTTPSConnection("127.0.0.1", s.port, context=trust, timeout=30)
                 connection.request("POST", "/v1/completions", '{"prompt":"x"}', JSON)
                 self.assertEqual(json.loads(connection.getresponse().read())["choices"][0]["text"], "one two")
                 connection.close()
