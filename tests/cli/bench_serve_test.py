@@ -64,12 +64,12 @@ class BenchServe(Case):
         self.assertEqual(v["output_lens"], [5] * 6)
         self.assertEqual([len(g) for g in v["itls"]], [4] * 6)
         self.assertEqual(v["generated_texts"], [" w0 w1 w2 w3 w4"] * 6)
-        # The scripted delays are lower bounds.
+        # The scripted delays are lower bounds of the way to a token, not of a gap: the token before it may have been read late.
         for ttft, gaps in zip(v["ttfts"], v["itls"]):
             self.assertGreaterEqual(ttft, 0.019)
-            self.assertGreaterEqual(sum(gaps), 0.039)
-        self.assertGreaterEqual(v["mean_tpot_ms"], 9.5)
-        self.assertGreaterEqual(v["p50_e2el_ms"], 58)
+            self.assertGreaterEqual(ttft + sum(gaps), 0.059)
+        self.assertGreaterEqual(v["p50_e2el_ms"], 59)
+        self.assertAlmostEqual(v["mean_tpot_ms"], sum(map(sum, v["itls"])) / (6 * 4) * 1e3, places=6)
         self.assertAlmostEqual(v["output_throughput"], 30 / v["duration"], places=6)
         self.assertAlmostEqual(v["request_throughput"], 6 / v["duration"], places=6)
 
