@@ -6,21 +6,27 @@
 #include <string.h>
 
 #include "server/json_put.h"
+#include "text/unicode.h"
 
-/* Cuts what snprintf cut inside a code point, so that the message stays UTF-8. */
-static void mend_end(char *s)
+/* Keeps a message UTF-8: what is none becomes '?', and a code point that snprintf cut at the end goes. Messages may quote bytes
+ * of a body. */
+static void mend(char *s)
 {
-	size_t len = strlen(s), back = 0;
-	unsigned char lead;
+	size_t len = strlen(s);
 
-	while (back < len && back < 4 && ((unsigned char)s[len - 1 - back] & 0xc0) == 0x80)
-		back++;
-	if (back == len)
-		return;
-	lead = (unsigned char)s[len - 1 - back];
-	if ((lead >= 0xf0 && back < 3) || (lead >= 0xe0 && lead < 0xf0 && back < 2) ||
-		(lead >= 0xc0 && lead < 0xe0 && back < 1))
-		s[len - 1 - back] = 0;
+	for (size_t at = 0; at < len;) {
+		int n = utf8_check(s + at, len - at);
+
+		if (n == 0) {
+			s[at] = 0;
+			return;
+		}
+		if (n < 0) {
+			n = -n;
+			memset(s + at, '?', (size_t)n);
+		}
+		at += (size_t)n;
+	}
 }
 
 static enum status fill(struct refusal *no, unsigned status, const char *type, const char *param,
@@ -29,9 +35,9 @@ static enum status fill(struct refusal *no, unsigned status, const char *type, c
 	no->status = status;
 	no->type = type;
 	snprintf(no->param, sizeof(no->param), "%s", param ? param : "");
-	mend_end(no->param);
+	mend(no->param);
 	vsnprintf(no->message, sizeof(no->message), fmt, ap);
-	mend_end(no->message);
+	mend(no->message);
 	return E_INVAL;
 }
 

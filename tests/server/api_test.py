@@ -113,7 +113,7 @@ class Bodies(Case):
         bad = [b"", b"{", b"[]", b"1", b'{"prompt":"x"}}', b'\xef\xbb\xbf{"prompt":"x"}', b'{"prompt":"\xff"}',
                b'{"prompt":"x","model":"a\\u0000b"}', b'{"prompt":[{"a":"\\u0000"}]}', b'{"messages":[{"role":"user\\u0000"}]}',
                b'{"messages":[{"role":"user","content":[{"type":"text\\u0000","text":"x"}]}]}', b'{"stop":["\\u0000"],"prompt":"x"}', b'{"a\\u0000":1,"prompt":"x"}',
-               b'{"prompt":"\\ud800"}', b'{"prompt":"x","seed":' + b"9" * 400 + b"}",
+               b'{"prompt":"\\ud800"}', b'{"a\\u\xc6\x8f0:"x"\xcf}', b'{"\xff":1}', b'{"prompt":"x","seed":' + b"9" * 400 + b"}",
                b'{"prompt":"x","temperature":1e999}', b'{"prompt":"x","temperature":NaN}',
                b'{"prompt":"x","prompt":"y"}', b'{"prompt":"x","a":' + b"[" * 70 + b"]" * 70 + b"}",
                b"[" * 100000, b'{"a":' * 100000]
