@@ -4,7 +4,7 @@
  *
  *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
- * All but the reading of long bodies (server/worker.h) runs on the loop's thread. An answer outlives its
+ * All but the reading of long bodies and the compiling of grammars (server/worker.h) runs on the loop's thread. An answer outlives its
  * call until the engine has given back every job; a stop string or a peer that left cancels the jobs.
  */
 #ifndef SERVER_ANSWER_H
@@ -92,8 +92,12 @@ struct answer_form {
 	void (*whole)(struct buf *out, struct answer *a);
 	/* The last events of a stream that fails. NULL: an error of the API's own shape. */
 	void (*failed)(struct answer *a, const struct refusal *no);
-	/* The body's fields; then its prompts, and what follows from their lengths. On the worker's thread where the
-	 * body is long. */
+	/* Of another API: its request as the body of a chat completion, and a refusal of that under the names that the
+	 * client knows. NULL: the request is the body. */
+	enum status (*convert)(json_t **out, const json_t *request, struct refusal *no);
+	void (*rename)(const json_t *request, struct refusal *no);
+	/* The body's fields; then its prompts, and what follows from their lengths. On the loop or the worker's thread
+	 * (server/worker.h), maybe one on each. */
 	enum status (*parse)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
@@ -110,6 +114,8 @@ struct answer {
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;
+	struct grammar *grammar; /* a reference: what the answer must follow; or NULL */
+	bool parsed; /* its fields: the prompts may come later */
 	bool split; /* chat: reasoning and calls are told from content */
 	struct answer_prompt *prompts; /* [n_prompts] owned */
 	uint32_t n_prompts;
@@ -140,6 +146,10 @@ void answer_tick(struct serving *s);
 void answer_free_all(struct serving *s);
 
 extern const struct answer_form openai_chat_form, openai_completion_form, openai_responses_form, anthropic_form;
+
+/* Of chats, and of what becomes one. */
+enum status openai_chat_parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
+enum status openai_chat_prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 
 /* answer_begin() in steps, for who wants no engine: create, make, free. */
 struct answer *answer_create(struct call *call, const struct answer_form *form);

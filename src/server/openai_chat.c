@@ -9,7 +9,6 @@
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_logprobs.h"
-#include "server/structured.h"
 
 /* --- the answer ----------------------------------------------------------------------------------------- */
 
@@ -282,18 +281,6 @@ static enum status parse_max_tokens(struct answer *a, struct refusal *no)
 	return OK;
 }
 
-static enum status force_tools(struct answer *a, struct refusal *no)
-{
-	json_t *tools = openai_tools_forced(&a->tools);
-	enum status st;
-
-	if (!tools)
-		return OK;
-	st = structured_tools(&a->p.grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, no);
-	json_decref(tools);
-	return st;
-}
-
 static enum status parse_tools(struct answer *a, struct refusal *no)
 {
 	const struct serving *s = a->s;
@@ -313,7 +300,7 @@ static enum status parse_tools(struct answer *a, struct refusal *no)
 		openai_sampling_forbid(&a->p, s, s->format.call_begin);
 		openai_sampling_forbid(&a->p, s, s->format.sep);
 	}
-	return force_tools(a, no);
+	return OK;
 }
 
 /* echo: the last message's text in front of the answer, when it has the answer's role. */
@@ -327,7 +314,7 @@ static void set_echo(struct answer *a)
 		a->echo_content = json_object_get(last, "content");
 }
 
-static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+enum status openai_chat_parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	TRY(openai_check_model(a->s, a->body, no));
 	TRY(openai_sampling_parse(&a->p, a->s, scratch, a->body, a->call->r, no));
@@ -342,7 +329,7 @@ static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, st
 	return OK;
 }
 
-static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+enum status openai_chat_prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	answer_set_prompts(a, 1);
 	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
@@ -361,8 +348,8 @@ const struct answer_form openai_chat_form = {
 	.chunk_object = "chat.completion.chunk",
 	.chunk = chunk,
 	.whole = whole,
-	.parse = parse,
-	.prompts = prompts,
+	.parse = openai_chat_parse,
+	.prompts = openai_chat_prompts,
 };
 
 void handle_chat(struct call *c)

@@ -162,9 +162,14 @@ void work_begin(struct work *work)
 	struct serving *s = work->call->s;
 
 	if (work->call->r->body_bytes < WORKER_FROM_BYTES) {
+		work->on_loop = true;
 		make(work, s->scratch);
-		finish(work);
-		return;
+		work->on_loop = false;
+		if (!work->again) {
+			finish(work);
+			return;
+		}
+		work->again = work->made = false;
 	}
 	s->load++;
 	http_request_on_close(work->call->r, peer_gone, work);

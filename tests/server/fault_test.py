@@ -318,8 +318,35 @@ class LongBodies(Case):
                 connection.close()
             self.assertEqual(s.ask("GET", "/load").json["server_load"], 0)
 
+    def test_grammars_are_compiled_aside(self):
+        """A short body whose grammar is new waits for the thread; whose grammar is known does not."""
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+        tool = {"name": "look", "parameters": schema}
+        messages = [{"role": "user", "content": "hi"}]
+        bodies = [("/v1/completions", {"prompt": "hi", "guided_regex": "x|y"}),
+                  ("/v1/chat/completions", {"messages": messages, "tools": [{"type": "function", "function": tool}], "tool_choice": "required"}),
+                  ("/v1/messages", {"messages": messages, "max_tokens": 9, "output_format": {"type": "json_schema", "schema": schema}}),
+                  ("/v1/responses", {"input": "hi", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"enum": [1, 2]}}}})]
+        with scripted(say("x"), args=["--enable-server-load-tracking"]) as s:
+            slow, new = [s.connect() for _ in range(2)], [s.connect() for _ in bodies]
+            self.assertEqual(s.complete("hi", guided_regex="x|z").status, 200)
+            for connection in slow:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            s.wait_load(2)
+            for connection, (path, body) in zip(new, bodies):
+                connection.request("POST", path, json.dumps(body), JSON)
+            s.wait_load(2 + len(bodies))
+            self.assertEqual(s.complete("hi").json["choices"][0]["text"], "x")
+            self.assertEqual(s.complete("hi", guided_regex="x|z").status, 200)
+            self.assertEqual(select.select([c.sock for c in new + slow[1:]], [], [], 0)[0], [])
+            for connection, (path, body) in zip(new, bodies):
+                answer = connection.getresponse()
+                self.assertEqual(answer.status, 200, (path, answer.read()))
+            for connection in slow + new:
+                connection.close()
+
     def test_grammars_in_long_bodies(self):
-        """The loop and the thread compile beside each other, into one cache."""
+        """The loop and the thread use one cache."""
         with scripted(say("x")) as s:
             fields = [{"guided_regex": f"a{{{i % 7}}}b"} for i in range(40)]
             got = []
