@@ -39,6 +39,17 @@ void answer_set_prompts(struct answer *a, uint32_t n)
 	a->n_prompts = n;
 }
 
+/* And what points into it. */
+static void drop_json(struct answer *a)
+{
+	work_free_json(a->s, &(struct work_json){ a->body, a->request, a->body_bytes, a->json_bytes });
+	a->body = a->request = NULL;
+	a->json_bytes = 0;
+	a->tools.list = NULL;
+	a->tools.named = a->tools.allowed = NULL;
+	a->p.cache_salt = a->p.request_id = NULL;
+}
+
 void answer_free(struct answer *a)
 {
 	for (uint32_t i = 0; i < a->n_choices; i++)
@@ -56,7 +67,8 @@ void answer_free(struct answer *a)
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
 	grammar_unref(a->grammar);
-	work_free_json(a->s, &(struct work_json){ a->body, a->request, a->body_bytes, a->json_bytes });
+	drop_json(a);
+	buf_deinit(&a->echo_text);
 	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);
@@ -215,6 +227,8 @@ static void answer_start(struct answer *a)
 			return;
 		}
 	}
+	if (!a->form->repeats)
+		drop_json(a);
 }
 
 /* --- the beginning -------------------------------------------------------------------------------------- */

@@ -86,6 +86,7 @@ struct choice {
 
 struct answer_form {
 	const char *id_prefix, *call_prefix;
+	bool repeats; /* answers hold fields of the request */
 	const char *object, *chunk_object; /* chunk_object NULL: streams have no chunk of usage */
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
@@ -107,8 +108,8 @@ struct answer {
 	struct answer *next, **link;
 	struct serving *s;
 	struct call *call; /* NULL: answered, or the peer is gone */
-	json_t *body;      /* owned: of a chat or a completion */
-	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
+	json_t *body;      /* owned: of a chat or a completion. NULL once the engine has the jobs */
+	json_t *request;   /* owned: as it came, where that is another API's; or NULL. Kept where the form repeats it */
 	size_t body_bytes; /* as it came */
 	size_t json_bytes;   /* of its JSON, counted in s->json_bytes until it is freed */
 	const struct answer_form *form;
@@ -128,7 +129,7 @@ struct answer {
 	bool echo;
 	bool prompt_only; /* max_tokens 0: the engine's one token is not shown */
 	bool show_reasoning;
-	const json_t *echo_content; /* chat: the text in front of the content; of the body; or NULL */
+	struct buf echo_text; /* chat: in front of the content */
 	const char *role;         /* chat */
 	uint64_t written_ns;
 	struct buf head;  /* of the answer or of each chunk, once it was put */

@@ -73,8 +73,7 @@ static void first_chunk(struct choice *c)
 	buf_puts(out, "\"role\":");
 	json_put_text(out, c->a->role);
 	buf_puts(out, ",\"content\":");
-	json_put_string(out, c->a->echo_content ? json_string_value(c->a->echo_content) : "",
-		json_string_length(c->a->echo_content));
+	json_put_string(out, c->a->echo_text.len ? c->a->echo_text.data : "", c->a->echo_text.len);
 	buf_puts(out, "},\"logprobs\":null,\"finish_reason\":null");
 	end_chunk(out, c, c->a->p.return_ids);
 }
@@ -200,8 +199,7 @@ static void put_message(struct buf *out, const struct choice *c)
 	buf_puts(out, "\"message\":{\"role\":");
 	json_put_text(out, a->role);
 	buf_puts(out, ",\"content\":");
-	if (a->echo_content)
-		buf_append(&text, json_string_value(a->echo_content), json_string_length(a->echo_content));
+	buf_append(&text, a->echo_text.data, a->echo_text.len);
 	buf_append(&text, c->text.data, c->text.len);
 	/* beside calls, or when the answer ended before its content began */
 	if (!text.len && (c->n_calls || is_reasoning(c)))
@@ -308,10 +306,11 @@ static void set_echo(struct answer *a)
 {
 	const json_t *messages = json_object_get(a->body, "messages");
 	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+	const json_t *content = json_object_get(last, "content");
 	const char *role = json_string_value(json_object_get(last, "role"));
 
-	if (a->echo && role && strcmp(role, a->role) == 0 && json_is_string(json_object_get(last, "content")))
-		a->echo_content = json_object_get(last, "content");
+	if (a->echo && role && strcmp(role, a->role) == 0 && json_is_string(content))
+		buf_append(&a->echo_text, json_string_value(content), json_string_length(content));
 }
 
 enum status openai_chat_parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)

@@ -402,6 +402,7 @@ static void rename_refusal(const json_t *request, struct refusal *no)
 const struct answer_form openai_responses_form = {
 	.id_prefix = "resp_",
 	.call_prefix = "call_",
+	.repeats = true,
 	.chunk = chunk,
 	.whole = whole,
 	.failed = fail,

@@ -224,23 +224,44 @@ class LongBodies(Case):
                 self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 400)
             for pad in (b"{}," * 200000, b'{"a":1},' * 150000, b'"a",' * 600000, b"7," * 1600000, b'"[[{,,::\\"[[",' * 600000):
                 self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 200)
-            body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("null," * 1600000)
+            body = '{"input":"hi","max_output_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("null," * 1600000)
             held = []
             for i in range(16):
                 held.append(s.connect())
-                held[i].request("POST", "/v1/completions", body, JSON)
+                held[i].request("POST", "/v1/responses", body, JSON)
                 s.wait_metric(i + 1, "vllm:num_requests_running")
-            self.refused(s.ask("POST", "/v1/completions", body), 503, "too many request bodies")
+            self.refused(s.ask("POST", "/v1/responses", body), 503, "too many request bodies")
             held.pop().close()
             s.wait_metric(15, "vllm:num_requests_running")
-            self.assertEqual(s.ask("POST", "/v1/completions", body.replace("1000,", "1,", 1)).status, 200)
+            self.assertEqual(s.ask("POST", "/v1/responses", body.replace("1000,", "1,", 1)).status, 200)
             for connection in held:
                 connection.close()
             s.wait_metric(0, "vllm:num_requests_running")
 
+    def test_bodies_are_not_kept(self):
+        """Not while their answers are written: neither as they came nor as JSON, where nothing of them is repeated."""
+        def bytes_of(n, **fields):
+            body = json.dumps({"max_tokens": 1000, "ignore_eos": True, "pad": "x" * 30000000, **fields})
+            held = [s.connect() for _ in range(n)]
+            for i, connection in enumerate(held):
+                connection.request("POST", "/v1/chat/completions" if "messages" in fields else "/v1/completions", body, JSON)
+                s.wait_metric(i + 1, "vllm:num_requests_running")
+            for _ in range(200):
+                if s.metric("fathom:heap_bytes") < 60000000:
+                    break
+                time.sleep(0.05)
+            heap = s.metric("fathom:heap_bytes")
+            for connection in held:
+                connection.close()
+            s.wait_metric(0, "vllm:num_requests_running")
+            return heap
+        with scripted(say("word ", delay_ms=50)) as s:
+            self.assertLess(bytes_of(3, prompt="hi"), 60000000)
+            self.assertLess(bytes_of(3, messages=[{"role": "user", "content": "hi"}]), 60000000)
+
     def test_json_is_freed_first(self):
         """JSON of peers that left goes before bodies that wait are read, so that both are never held at once."""
-        body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("7," * 1600000)
+        body = '{"input":"hi","max_output_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("7," * 1600000)
         with scripted(say("word ", delay_ms=50), args=["--enable-server-load-tracking"]) as s:
             def peak():
                 with open(f"/proc/{s.process.pid}/status", encoding="utf-8") as file:
@@ -249,7 +270,7 @@ class LongBodies(Case):
             def send(n):
                 connections = [s.connect() for _ in range(n)]
                 for connection in connections:
-                    connection.request("POST", "/v1/completions", body, JSON)
+                    connection.request("POST", "/v1/responses", body, JSON)
                 return connections
             held = send(6)
             s.wait_metric(6, "vllm:num_requests_running")
