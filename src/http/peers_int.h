@@ -1,5 +1,5 @@
-/* Open connections, and the bodies that they hold, counted by address. IPv6 peers are counted by their /64, which one host may own.
- */
+/* Open connections, and the bodies that they hold, counted by address. IPv6 peers are counted by their /64, which one
+ * host may own. */
 #ifndef HTTP_PEERS_INT_H
 #define HTTP_PEERS_INT_H
 

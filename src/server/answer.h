@@ -4,8 +4,9 @@
  *
  *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
- * All but the reading of long bodies and the compiling of grammars (server/worker.h) runs on the loop's thread. An answer outlives its
- * call until the engine has given back every job; a stop string or a peer that left cancels the jobs.
+ * All but the reading of long bodies and the compiling of grammars (server/worker.h) runs on the loop's thread. An
+ * answer outlives its call until the engine has given back every job; a stop string or a peer that left cancels the
+ * jobs.
  */
 #ifndef SERVER_ANSWER_H
 #define SERVER_ANSWER_H

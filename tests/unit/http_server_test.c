@@ -314,6 +314,14 @@ static void test_all_bodies(void **state)
 	http_case_close(&c);
 }
 
+static void wait_bodies(struct http_case *c, size_t all)
+{
+	for (int i = 0; i < 4000 && http_case_stats(c).body_bytes != all; i++)
+		usleep(5000);
+	assert_int_equal(http_case_stats(c).body_bytes, all);
+}
+
+/* A connection whose body is not complete; `all`: the bytes that are held then. */
 static int hold_bytes(struct http_case *c, const char *address, const char *data, size_t all)
 {
 	char request[200];
@@ -321,9 +329,7 @@ static int hold_bytes(struct http_case *c, const char *address, const char *data
 
 	snprintf(request, sizeof(request), "POST / HTTP/1.1\r\n" H "Content-Length: 999\r\n\r\n%s", data);
 	http_case_send(fd, request);
-	for (int i = 0; i < 4000 && http_case_stats(c).body_bytes != all; i++)
-		usleep(5000);
-	assert_int_equal(http_case_stats(c).body_bytes, all);
+	wait_bodies(c, all);
 	return fd;
 }
 
@@ -348,8 +354,7 @@ static void test_share_of_all_bodies(void **state)
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 503 ", 13), 0);
 	/* What one gives back is there for all. */
 	close(fds[0]);
-	for (int i = 0; i < 4000 && http_case_stats(&c).body_bytes != 8; i++)
-		usleep(5000);
+	wait_bodies(&c, 8);
 	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Connection: close\r\nContent-Length: 2\r\n\r\nab", &in);
 	assert_has(&in, "[] ab");
 	for (int i = 1; i < 4; i++)
