@@ -2,6 +2,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,17 @@ void *mem_grow(void *base, size_t *cap, size_t need, size_t elem_bytes)
 	base = mem_realloc(base, n * elem_bytes);
 	*cap = n;
 	return base;
+}
+
+size_t mem_heap_bytes(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+#else
+	return 0;
+#endif
 }
 
 enum status mem_map(void **out, size_t bytes, const char *what, struct error *err)

@@ -28,7 +28,7 @@
 static uint64_t due(const struct http_conn *c)
 {
 	const struct http_limits *l = &c->server->config.limits;
-	uint64_t unsent = c->io.out_bytes ? c->io.progress_ns + l->write_ms * MS : 0;
+	uint64_t unsent = c->io.out_bytes ? c->io.progress_ns + l->write_ms * MS : 0, whole;
 
 	switch (c->state) {
 	case CONN_IDLE:
@@ -37,7 +37,8 @@ static uint64_t due(const struct http_conn *c)
 	case CONN_HEAD:
 		return c->since_ns + l->head_ms * MS;
 	case CONN_BODY:
-		return c->body_due_ns;
+		whole = c->since_ns + l->body_total_ms * MS;
+		return whole < c->body_due_ns ? whole : c->body_due_ns;
 	case CONN_LINGER:
 		return c->since_ns + LINGER_MS * MS;
 	default:
@@ -77,6 +78,12 @@ static void free_conn(void *arg)
 	free(c);
 }
 
+void http_conn_release_body(struct http_conn *c, const struct http_exchange *e)
+{
+	c->server->stats.body_bytes -= e->body_len;
+	http_peer_release(c->address, e->body_len);
+}
+
 /* The exchange no longer counts as this connection's. */
 static struct http_exchange *detach(struct http_conn *c)
 {
@@ -86,7 +93,7 @@ static struct http_exchange *detach(struct http_conn *c)
 		return NULL;
 	c->exchange = NULL;
 	e->conn = NULL;
-	c->server->stats.body_bytes -= e->body_len;
+	http_conn_release_body(c, e);
 	c->server->stats.requests -= e->dispatched;
 	return e;
 }

@@ -15,6 +15,7 @@ struct http_peer {
 	uint64_t key[2];
 	uint32_t bucket;
 	uint32_t count;
+	size_t body_bytes;
 };
 
 struct http_peers {
@@ -89,4 +90,19 @@ void http_peers_put(struct http_peers *p, struct http_peer *peer)
 		at = &(*at)->next;
 	*at = peer->next;
 	free(peer);
+}
+
+bool http_peer_hold(struct http_peer *peer, size_t n, size_t all, size_t limit)
+{
+	size_t used = all + peer->body_bytes; /* twice what is this one's own */
+
+	if (used > limit || n > (limit - used) / 2)
+		return false;
+	peer->body_bytes += n;
+	return true;
+}
+
+void http_peer_release(struct http_peer *peer, size_t n)
+{
+	peer->body_bytes -= n;
 }

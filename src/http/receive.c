@@ -106,20 +106,31 @@ static void on_head(struct http_conn *c)
 		http_io_write(&c->io, continue_line, sizeof(continue_line) - 1);
 }
 
-static void on_body(struct http_conn *c)
+/* False: there is no room. */
+static bool hold_body(struct http_conn *c, const char *data, size_t n)
 {
 	struct http_server *s = c->server;
+
+	if (!http_peer_hold(c->address, n, s->stats.body_bytes, s->config.limits.all_body_bytes))
+		return false;
+	if (!keep_body(c->exchange, data, n)) {
+		http_peer_release(c->address, n);
+		return false;
+	}
+	s->stats.body_bytes += n;
+	return true;
+}
+
+static void on_body(struct http_conn *c)
+{
 	struct http_exchange *e = c->exchange;
 	size_t n = e->message.piece_bytes;
 
 	set_body_due(c, n);
-	if (n > s->config.limits.body_bytes - e->body_len) {
+	if (n > c->server->config.limits.body_bytes - e->body_len) {
 		refuse_long_body(c);
-	} else if (s->stats.body_bytes + n > s->config.limits.all_body_bytes ||
-		   !keep_body(e, e->message.piece, n)) {
+	} else if (!hold_body(c, e->message.piece, n)) {
 		http_conn_refuse(c, 503, "too many request bodies at once");
-	} else {
-		s->stats.body_bytes += n;
 	}
 }
 

@@ -236,6 +236,18 @@ bool http_request_is_closed(const struct http_request *r)
 	return !const_exchange_of(r)->conn;
 }
 
+void http_request_drop_body(struct http_request *r)
+{
+	struct http_exchange *e = exchange_of(r);
+
+	if (e->conn)
+		http_conn_release_body(e->conn, e);
+	free(e->body);
+	e->body = NULL;
+	e->body_len = e->body_cap = 0;
+	r->body = "";
+}
+
 size_t http_request_unsent(const struct http_request *r)
 {
 	const struct http_exchange *e = const_exchange_of(r);

@@ -14,6 +14,7 @@ const struct http_limits http_limits_default = {
 	.head_ms = 10000,
 	.body_ms = 30000,
 	.body_rate = 512,
+	.body_total_ms = 600000,
 	.keep_alive_ms = 5000,
 	.write_ms = 30000,
 	.connections = 16384,
@@ -32,7 +33,7 @@ static enum status check_limits(const struct http_limits *l, struct error *err)
 	if (!l->connections || l->connections > HTTP_MAX_CONNECTIONS)
 		return error_set(err, E_INVAL, "limit of connections %u, expected 1 to %u",
 			l->connections, HTTP_MAX_CONNECTIONS);
-	if (!l->head_ms || !l->body_ms || !l->keep_alive_ms || !l->write_ms)
+	if (!l->head_ms || !l->body_ms || !l->body_total_ms || !l->keep_alive_ms || !l->write_ms)
 		return error_set(err, E_INVAL, "a time limit of 0 ms");
 	return OK;
 }

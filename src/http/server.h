@@ -42,13 +42,15 @@ struct http_server;
 struct http_limits {
 	struct http_message_limits head; /* 431 */
 	size_t body_bytes;		 /* of one request: 413 */
-	size_t all_body_bytes;		 /* held by all requests together: 503 */
+	size_t all_body_bytes;		 /* held by all requests together: 503. One address gets no more of
+			     it than is left for the others then: half if it is alone */
 	size_t out_bytes; /* a stream whose peer leaves more than this unread is closed at the next
 			     write */
 	uint32_t head_ms; /* from the first byte (or the accept) to the end of the head: 408 */
 	uint32_t body_ms; /* without a byte of the body: 408 */
 	uint32_t body_rate; /* bytes of the body that must come in each second: less is made up for within body_ms, or
 			     408; more is not saved up. 0: any */
+	uint32_t body_total_ms; /* from the end of the head to that of the body: 408 */
 	uint32_t keep_alive_ms; /* between requests */
 	uint32_t write_ms;	/* unsent bytes and no progress: closed */
 	uint32_t connections;	/* more get 503 and are closed; at most HTTP_MAX_CONNECTIONS */
@@ -58,7 +60,7 @@ struct http_limits {
 #define HTTP_MAX_CONNECTIONS 1000000u
 
 /* 64 KiB and 100 lines of head, 64 MiB body, 1 GiB of bodies, 1 MiB out; 10 s, 30 s and 512
- * bytes a second, 5 s, 30 s; 16384. */
+ * bytes a second and 10 min, 5 s, 30 s; 16384. */
 extern const struct http_limits http_limits_default;
 
 enum http_close_reason {
@@ -73,7 +75,7 @@ struct http_request {
 	const char *method, *target, *path, *query; /* as in message.h */
 	const struct http_header *headers;
 	size_t n_headers;
-	const char *body; /* body_bytes and a NUL */
+	const char *body; /* body_bytes and a NUL; http_request_drop_body() */
 	size_t body_bytes;
 	const char *peer; /* "127.0.0.1:4711", "[::1]:4711" or "unix" */
 	bool tls;
@@ -145,6 +147,9 @@ const char *http_request_header(const struct http_request *r, const char *name);
  * it is gone already. */
 void http_request_on_close(struct http_request *r, http_close_fn *fn, void *arg);
 bool http_request_is_closed(const struct http_request *r);
+
+/* The body is no longer needed: it becomes empty and counts no more among those that are held; body_bytes stays. */
+void http_request_drop_body(struct http_request *r);
 
 /* Bytes written but not yet taken by the kernel: what a slow reader keeps here. */
 size_t http_request_unsent(const struct http_request *r);

@@ -98,6 +98,8 @@ void http_conn_kill(struct http_conn *c, enum http_close_reason reason);
 /* The server begins to stop: closed now if nothing is in progress, a request that is not complete refused; after
  * the answer otherwise. */
 void http_conn_retire(struct http_conn *c);
+/* The exchange's body no longer counts. */
+void http_conn_release_body(struct http_conn *c, const struct http_exchange *e);
 /* The exchange is answered: freed, and the connection goes on or closes. */
 void http_conn_finish(struct http_conn *c, bool close_after);
 /* Looks again, from the top of the loop, at what can go on. */

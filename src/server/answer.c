@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "server/choice.h"
 #include "server/fields.h"
+#include "server/structured.h"
 #include "text/grammar.h"
 
 /* Idle proxies cut a stream that is silent for much longer. */
@@ -38,6 +39,17 @@ void answer_set_prompts(struct answer *a, uint32_t n)
 	a->n_prompts = n;
 }
 
+/* And what points into it. */
+static void drop_json(struct answer *a)
+{
+	work_free_json(a->s, &(struct work_json){ a->body, a->request, a->body_bytes, a->json_bytes });
+	a->body = a->request = NULL;
+	a->json_bytes = 0;
+	a->tools.list = NULL;
+	a->tools.named = a->tools.allowed = NULL;
+	a->p.cache_salt = a->p.request_id = NULL;
+}
+
 void answer_free(struct answer *a)
 {
 	for (uint32_t i = 0; i < a->n_choices; i++)
@@ -54,7 +66,9 @@ void answer_free(struct answer *a)
 	free(a->choices);
 	free(a->prompts);
 	openai_sampling_deinit(&a->p);
-	work_free_json(a->s, &(struct work_json){ a->body, a->request, a->body_bytes, a->json_bytes });
+	grammar_unref(a->grammar);
+	drop_json(a);
+	buf_deinit(&a->echo_text);
 	buf_deinit(&a->head);
 	buf_deinit(&a->event);
 	free(a);
@@ -146,8 +160,8 @@ static enum status submit(struct choice *c, uint32_t nth, struct refusal *no)
 	};
 	struct error err;
 
-	if (a->p.grammar) {
-		request.constraint = grammar_matcher_create(a->p.grammar);
+	if (a->grammar) {
+		request.constraint = grammar_matcher_create(a->grammar);
 		request.constraint_after = c->prompt->thinking ? a->s->format.think_end : -1;
 	}
 	request.sampling.seed += nth; /* choices of a prompt differ, the first one as with n = 1 */
@@ -213,6 +227,8 @@ static void answer_start(struct answer *a)
 			return;
 		}
 	}
+	if (!a->form->repeats)
+		drop_json(a);
 }
 
 /* --- the beginning -------------------------------------------------------------------------------------- */
@@ -230,7 +246,7 @@ static enum status check_prompt_logprobs(const struct answer *a, struct refusal 
 		(unsigned long long)n, SERVING_MAX_PROMPT_LOGPROBS);
 }
 
-enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+static enum status read_json(struct answer *a, struct refusal *no)
 {
 	const struct http_request *r = a->call->r;
 	size_t held;
@@ -239,9 +255,48 @@ enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, str
 	held = atomic_fetch_add_explicit(&a->s->json_bytes, a->json_bytes, memory_order_relaxed) + a->json_bytes;
 	if (held > SERVING_MAX_JSON_BYTES)
 		return refuse_status(no, 503, "ServiceUnavailableError", NULL, "too many request bodies at once");
-	TRY(a->form->parse(a, scratch, no));
+	if (!a->form->convert)
+		return OK;
+	a->request = a->body;
+	a->body = NULL;
+	return a->form->convert(&a->body, a->request, no);
+}
+
+/* What the answer must follow. The loop takes it from the cache alone: compiling is the worker's. */
+static enum status constrain(struct answer *a, struct refusal *no)
+{
+	bool *missing = a->work.on_loop ? &a->work.again : NULL;
+	json_t *tools = openai_tools_forced(&a->tools);
+	enum status st = structured_parse(&a->grammar, a->s->structured, a->body, missing, no);
+
+	if (st == OK && tools)
+		st = structured_tools(&a->grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, missing, no);
+	json_decref(tools);
+	return st;
+}
+
+static enum status make_prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+{
+	if (!a->parsed)
+		TRY(a->form->parse(a, scratch, no));
+	a->parsed = true;
+	TRY(constrain(a, no));
+	if (a->work.again)
+		return OK;
 	TRY(a->form->prompts(a, scratch, no));
 	return check_prompt_logprobs(a, no);
+}
+
+enum status answer_make(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+{
+	enum status st;
+
+	if (!a->parsed)
+		TRY(read_json(a, no));
+	st = make_prompts(a, scratch, no);
+	if (st != OK && a->form->rename)
+		a->form->rename(a->request, no);
+	return st;
 }
 
 static enum status make(struct work *work, struct tokenizer_scratch *scratch, struct refusal *no)

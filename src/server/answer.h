@@ -4,8 +4,9 @@
  *
  *   answer_begin(call, &openai_chat_form);     takes the call over: it is answered in the end, whatever comes
  *
- * All but the reading of long bodies (server/worker.h) runs on the loop's thread. An answer outlives its
- * call until the engine has given back every job; a stop string or a peer that left cancels the jobs.
+ * All but the reading of long bodies and the compiling of grammars (server/worker.h) runs on the loop's thread. An
+ * answer outlives its call until the engine has given back every job; a stop string or a peer that left cancels the
+ * jobs.
  */
 #ifndef SERVER_ANSWER_H
 #define SERVER_ANSWER_H
@@ -86,14 +87,19 @@ struct choice {
 
 struct answer_form {
 	const char *id_prefix, *call_prefix;
+	bool repeats; /* answers hold fields of the request */
 	const char *object, *chunk_object; /* chunk_object NULL: streams have no chunk of usage */
 	/* Events for what is new of it. False: nothing to show yet, its tokens wait for the next chunk. */
 	bool (*chunk)(struct choice *c);
 	void (*whole)(struct buf *out, struct answer *a);
 	/* The last events of a stream that fails. NULL: an error of the API's own shape. */
 	void (*failed)(struct answer *a, const struct refusal *no);
-	/* The body's fields; then its prompts, and what follows from their lengths. On the worker's thread where the
-	 * body is long. */
+	/* Of another API: its request as the body of a chat completion, and a refusal of that under the names that the
+	 * client knows. NULL: the request is the body. */
+	enum status (*convert)(json_t **out, const json_t *request, struct refusal *no);
+	void (*rename)(const json_t *request, struct refusal *no);
+	/* The body's fields; then its prompts, and what follows from their lengths. On the loop or the worker's thread
+	 * (server/worker.h), maybe one on each. */
 	enum status (*parse)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 	enum status (*prompts)(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 };
@@ -103,13 +109,15 @@ struct answer {
 	struct answer *next, **link;
 	struct serving *s;
 	struct call *call; /* NULL: answered, or the peer is gone */
-	json_t *body;      /* owned: of a chat or a completion */
-	json_t *request;   /* owned: as it came, where that is another API's; or NULL */
+	json_t *body;      /* owned: of a chat or a completion. NULL once the engine has the jobs */
+	json_t *request;   /* owned: as it came, where that is another API's; or NULL. Kept where the form repeats it */
 	size_t body_bytes; /* as it came */
 	size_t json_bytes;   /* of its JSON, counted in s->json_bytes until it is freed */
 	const struct answer_form *form;
 	struct openai_sampling p;
 	struct openai_tools tools;
+	struct grammar *grammar; /* a reference: what the answer must follow; or NULL */
+	bool parsed; /* its fields: the prompts may come later */
 	bool split; /* chat: reasoning and calls are told from content */
 	struct answer_prompt *prompts; /* [n_prompts] owned */
 	uint32_t n_prompts;
@@ -122,7 +130,7 @@ struct answer {
 	bool echo;
 	bool prompt_only; /* max_tokens 0: the engine's one token is not shown */
 	bool show_reasoning;
-	const json_t *echo_content; /* chat: the text in front of the content; of the body; or NULL */
+	struct buf echo_text; /* chat: in front of the content */
 	const char *role;         /* chat */
 	uint64_t written_ns;
 	struct buf head;  /* of the answer or of each chunk, once it was put */
@@ -140,6 +148,10 @@ void answer_tick(struct serving *s);
 void answer_free_all(struct serving *s);
 
 extern const struct answer_form openai_chat_form, openai_completion_form, openai_responses_form, anthropic_form;
+
+/* Of chats, and of what becomes one. */
+enum status openai_chat_parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
+enum status openai_chat_prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no);
 
 /* answer_begin() in steps, for who wants no engine: create, make, free. */
 struct answer *answer_create(struct call *call, const struct answer_form *form);

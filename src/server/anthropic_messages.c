@@ -6,10 +6,10 @@
 
 #include "base/json.h"
 #include "server/anthropic_request.h"
-#include "server/fields.h"
 #include "server/answer.h"
 #include "server/choice.h"
 #include "server/convert.h"
+#include "server/fields.h"
 #include "server/json_put.h"
 
 /* --- what whole answers and streams share ------------------------------------------------------------------ */
@@ -245,32 +245,17 @@ static bool chunk(struct choice *c)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
-/* The client knows its own fields. */
-static enum status with_own_names(enum status st, const json_t *request, struct refusal *no)
+static void rename_refusal(const json_t *request, struct refusal *no)
 {
 	const char *format = field_get(request, "output_format") ? "output_format" : "output_config.format";
 	const char *const names[][2] = { { "stop", "stop_sequences" }, { "response_format", format } };
 
-	if (st != OK) {
-		convert_refusal(no, names, sizeof(names) / sizeof(*names));
-		convert_tool_refusal(no, "input_schema");
-	}
-	return st;
+	convert_refusal(no, names, sizeof(names) / sizeof(*names), "input_schema");
 }
 
-static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+static enum status convert(json_t **out, const json_t *request, struct refusal *no)
 {
-	json_t *body;
-
-	TRY(anthropic_convert(&body, a->body, false, no));
-	a->request = a->body;
-	a->body = body;
-	return with_own_names(openai_chat_form.parse(a, scratch, no), a->request, no);
-}
-
-static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
-{
-	return with_own_names(openai_chat_form.prompts(a, scratch, no), a->request, no);
+	return anthropic_convert(out, request, false, no);
 }
 
 const struct answer_form anthropic_form = {
@@ -278,8 +263,10 @@ const struct answer_form anthropic_form = {
 	.call_prefix = "toolu_",
 	.chunk = chunk,
 	.whole = whole,
-	.parse = parse,
-	.prompts = prompts,
+	.convert = convert,
+	.rename = rename_refusal,
+	.parse = openai_chat_parse,
+	.prompts = openai_chat_prompts,
 };
 
 void handle_messages(struct call *c)

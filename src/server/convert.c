@@ -39,7 +39,7 @@ enum status convert_format(json_t *out, json_t *format, const char *field, struc
 	return OK;
 }
 
-void convert_tool_refusal(struct refusal *no, const char *parameters)
+static void rename_tool(struct refusal *no, const char *parameters)
 {
 	static const char nested[] = ".function.", theirs[] = "parameters";
 	char *at = strcmp(no->param, "tools") == 0 ? strstr(no->message, nested) : NULL, *rest;
@@ -56,7 +56,7 @@ void convert_tool_refusal(struct refusal *no, const char *parameters)
 	snprintf(no->message, sizeof(no->message), "%s", made);
 }
 
-void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n)
+static void rename_field(struct refusal *no, const char *const (*names)[2], size_t n)
 {
 	char rest[sizeof(no->message)];
 
@@ -72,6 +72,12 @@ void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n
 		snprintf(no->message, sizeof(no->message), "%s%.400s", names[i][1], rest);
 		return;
 	}
+}
+
+void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n, const char *parameters)
+{
+	rename_field(no, names, n);
+	rename_tool(no, parameters);
 }
 
 json_t *convert_named(json_t *name)

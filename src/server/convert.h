@@ -17,11 +17,11 @@ void convert_same(json_t *out, const json_t *body, const char *const *names, siz
 /* The value of a field, text or JSON by a schema, as response_format; NULL: absent. */
 enum status convert_format(json_t *out, json_t *format, const char *field, struct refusal *no);
 
-/* A refusal of the chat completion, under the name that the field has in the request: names[i] = { chat's, its }. */
-void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n);
-
-/* The same for a message about a tool, whose fields lie side by side there; parameters: the name of its schema. */
-void convert_tool_refusal(struct refusal *no, const char *parameters);
+/*
+ * A refusal of the chat completion, under the name that the field has in the request: names[i] = { chat's, its }. The
+ * fields of a tool lie side by side there; parameters: the name of its schema.
+ */
+void convert_refusal(struct refusal *no, const char *const (*names)[2], size_t n, const char *parameters);
 
 /* A tool_choice that names one function. The function's name is shared. */
 json_t *convert_named(json_t *name);

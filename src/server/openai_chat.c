@@ -9,7 +9,6 @@
 #include "server/fields.h"
 #include "server/json_put.h"
 #include "server/openai_logprobs.h"
-#include "server/structured.h"
 
 /* --- the answer ----------------------------------------------------------------------------------------- */
 
@@ -74,8 +73,7 @@ static void first_chunk(struct choice *c)
 	buf_puts(out, "\"role\":");
 	json_put_text(out, c->a->role);
 	buf_puts(out, ",\"content\":");
-	json_put_string(out, c->a->echo_content ? json_string_value(c->a->echo_content) : "",
-		json_string_length(c->a->echo_content));
+	json_put_string(out, c->a->echo_text.len ? c->a->echo_text.data : "", c->a->echo_text.len);
 	buf_puts(out, "},\"logprobs\":null,\"finish_reason\":null");
 	end_chunk(out, c, c->a->p.return_ids);
 }
@@ -201,8 +199,7 @@ static void put_message(struct buf *out, const struct choice *c)
 	buf_puts(out, "\"message\":{\"role\":");
 	json_put_text(out, a->role);
 	buf_puts(out, ",\"content\":");
-	if (a->echo_content)
-		buf_append(&text, json_string_value(a->echo_content), json_string_length(a->echo_content));
+	buf_append(&text, a->echo_text.data, a->echo_text.len);
 	buf_append(&text, c->text.data, c->text.len);
 	/* beside calls, or when the answer ended before its content began */
 	if (!text.len && (c->n_calls || is_reasoning(c)))
@@ -282,18 +279,6 @@ static enum status parse_max_tokens(struct answer *a, struct refusal *no)
 	return OK;
 }
 
-static enum status force_tools(struct answer *a, struct refusal *no)
-{
-	json_t *tools = openai_tools_forced(&a->tools);
-	enum status st;
-
-	if (!tools)
-		return OK;
-	st = structured_tools(&a->p.grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, no);
-	json_decref(tools);
-	return st;
-}
-
 static enum status parse_tools(struct answer *a, struct refusal *no)
 {
 	const struct serving *s = a->s;
@@ -313,7 +298,7 @@ static enum status parse_tools(struct answer *a, struct refusal *no)
 		openai_sampling_forbid(&a->p, s, s->format.call_begin);
 		openai_sampling_forbid(&a->p, s, s->format.sep);
 	}
-	return force_tools(a, no);
+	return OK;
 }
 
 /* echo: the last message's text in front of the answer, when it has the answer's role. */
@@ -321,13 +306,14 @@ static void set_echo(struct answer *a)
 {
 	const json_t *messages = json_object_get(a->body, "messages");
 	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+	const json_t *content = json_object_get(last, "content");
 	const char *role = json_string_value(json_object_get(last, "role"));
 
-	if (a->echo && role && strcmp(role, a->role) == 0 && json_is_string(json_object_get(last, "content")))
-		a->echo_content = json_object_get(last, "content");
+	if (a->echo && role && strcmp(role, a->role) == 0 && json_is_string(content))
+		buf_append(&a->echo_text, json_string_value(content), json_string_length(content));
 }
 
-static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+enum status openai_chat_parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	TRY(openai_check_model(a->s, a->body, no));
 	TRY(openai_sampling_parse(&a->p, a->s, scratch, a->body, a->call->r, no));
@@ -342,7 +328,7 @@ static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, st
 	return OK;
 }
 
-static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
+enum status openai_chat_prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
 {
 	answer_set_prompts(a, 1);
 	TRY(chat_prompt_make(&a->prompts[0].ids, a->s, scratch, a->body, no));
@@ -361,8 +347,8 @@ const struct answer_form openai_chat_form = {
 	.chunk_object = "chat.completion.chunk",
 	.chunk = chunk,
 	.whole = whole,
-	.parse = parse,
-	.prompts = prompts,
+	.parse = openai_chat_parse,
+	.prompts = openai_chat_prompts,
 };
 
 void handle_chat(struct call *c)

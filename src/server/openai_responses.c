@@ -391,42 +391,25 @@ static void fail(struct answer *a, const struct refusal *no)
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
 
-/* The client knows its own fields. */
-static enum status with_own_names(enum status st, struct refusal *no)
+static void rename_refusal(const json_t *request, struct refusal *no)
 {
 	static const char *const names[][2] = { { "max_completion_tokens", "max_output_tokens" },
 		{ "reasoning_effort", "reasoning.effort" }, { "response_format", "text.format" } };
 
-	if (st != OK) {
-		convert_refusal(no, names, sizeof(names) / sizeof(*names));
-		convert_tool_refusal(no, "parameters");
-	}
-	return st;
-}
-
-static enum status parse(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
-{
-	json_t *body;
-
-	TRY(responses_convert(&body, a->body, no));
-	a->request = a->body;
-	a->body = body;
-	return with_own_names(openai_chat_form.parse(a, scratch, no), no);
-}
-
-static enum status prompts(struct answer *a, struct tokenizer_scratch *scratch, struct refusal *no)
-{
-	return with_own_names(openai_chat_form.prompts(a, scratch, no), no);
+	convert_refusal(no, names, sizeof(names) / sizeof(*names), "parameters");
 }
 
 const struct answer_form openai_responses_form = {
 	.id_prefix = "resp_",
 	.call_prefix = "call_",
+	.repeats = true,
 	.chunk = chunk,
 	.whole = whole,
 	.failed = fail,
-	.parse = parse,
-	.prompts = prompts,
+	.convert = responses_convert,
+	.rename = rename_refusal,
+	.parse = openai_chat_parse,
+	.prompts = openai_chat_prompts,
 };
 
 void handle_responses(struct call *c)

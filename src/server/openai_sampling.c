@@ -14,7 +14,6 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "server/fields.h"
-#include "server/structured.h"
 
 #define MAX_STOP_STRINGS 16
 #define MAX_STOP_BYTES 4096
@@ -382,7 +381,6 @@ enum status openai_sampling_parse(struct openai_sampling *p, const struct servin
 	TRY(parse_prompt_rules(p, s, body, no));
 	TRY(parse_identity(p, s, body, r, no));
 	TRY(field_int(&p->thinking_budget, body, "thinking_token_budget", -1, INT32_MAX, no));
-	TRY(structured_parse(&p->grammar, s->structured, body, no));
 	TRY(field_bool(&p->skip_special, body, "skip_special_tokens", no));
 	TRY(field_bool(&p->tokens_as_ids, body, "return_tokens_as_token_ids", no));
 	return field_bool(&p->return_ids, body, "return_token_ids", no);
@@ -396,7 +394,6 @@ void openai_sampling_deinit(struct openai_sampling *p)
 	token_buf_deinit(&p->allowed);
 	token_buf_deinit(&p->bad_ids);
 	stop_set_deinit(&p->stops);
-	grammar_unref(p->grammar);
 	*p = (struct openai_sampling){ 0 };
 }
 

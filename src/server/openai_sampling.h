@@ -28,7 +28,6 @@ struct openai_sampling {
 	struct token_buf allowed, bad_ids;
 	uint32_t *bad_lengths; /* owned */
 	struct stop_set stops;
-	struct grammar *grammar; /* a reference: what the answer must follow; or NULL */
 	bool include_stop;
 	bool skip_special;
 	int n_logprobs, n_prompt_logprobs;

@@ -20,11 +20,12 @@ enum tool_choice {
 	TOOLS_NAMED,    /* a call of one function */
 };
 
+/* What it points to belongs to the body. */
 struct openai_tools {
-	json_t *list; /* of the body: functions, each with a name; NULL: none */
+	json_t *list; /* functions, each with a name; NULL: none */
 	enum tool_choice choice;
 	const json_t *named;   /* TOOLS_NAMED: of list */
-	const json_t *allowed; /* of the body: functions of list by name, the only ones that may be called; NULL: all */
+	const json_t *allowed; /* functions of list by name, the only ones that may be called; NULL: all */
 	bool parallel;       /* more than one call in an answer */
 };
 

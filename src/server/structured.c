@@ -240,7 +240,7 @@ static enum status compile(struct grammar **out, const struct structured *s, con
 	return grammar_from_schema(out, s->vocab, w->value, &w->options, err);
 }
 
-static enum status find_or_compile(struct grammar **out, struct structured *s, const struct wish *w,
+static enum status find_or_compile(struct grammar **out, struct structured *s, const struct wish *w, bool *missing,
 	struct refusal *no)
 {
 	struct buf key = { 0 };
@@ -249,7 +249,9 @@ static enum status find_or_compile(struct grammar **out, struct structured *s, c
 
 	put_key(&key, w);
 	*out = find(s, &key);
-	if (!*out) {
+	if (!*out && missing) {
+		*missing = true;
+	} else if (!*out) {
 		st = compile(out, s, w, &err);
 		if (st == OK)
 			keep(s, &key, *out);
@@ -262,7 +264,8 @@ static enum status find_or_compile(struct grammar **out, struct structured *s, c
 	return st;
 }
 
-enum status structured_parse(struct grammar **out, struct structured *s, const json_t *body, struct refusal *no)
+enum status structured_parse(struct grammar **out, struct structured *s, const json_t *body, bool *missing,
+	struct refusal *no)
 {
 	struct wish w = { .kind = NOTHING };
 	struct grammar *g = NULL;
@@ -272,7 +275,7 @@ enum status structured_parse(struct grammar **out, struct structured *s, const j
 	TRY_GOTO(out, parse_outputs(&w, body, no));
 	TRY_GOTO(out, parse_guided(&w, body, no));
 	if (w.kind != NOTHING)
-		st = find_or_compile(&g, s, &w, no);
+		st = find_or_compile(&g, s, &w, missing, no);
 	if (st == OK)
 		*out = g;
 out:
@@ -295,7 +298,7 @@ static enum status compile_tools(struct grammar **out, const struct structured *
 }
 
 enum status structured_tools(struct grammar **out, struct structured *s, const struct chat_format *format,
-	const json_t *tools, bool parallel, struct refusal *no)
+	const json_t *tools, bool parallel, bool *missing, struct refusal *no)
 {
 	struct buf key = { 0 };
 	enum status st = OK;
@@ -310,7 +313,9 @@ enum status structured_tools(struct grammar **out, struct structured *s, const s
 	buf_printf(&key, "tools %d %s", parallel, text ? text : "");
 	free(text);
 	*out = find(s, &key);
-	if (!*out) {
+	if (!*out && missing) {
+		*missing = true;
+	} else if (!*out) {
 		st = compile_tools(out, s, format, tools, parallel, no);
 		if (st == OK)
 			keep(s, &key, *out);

@@ -102,6 +102,7 @@ static void *run(void *arg)
 
 static void finish(struct work *work)
 {
+	http_request_drop_body(work->call->r);
 	if (!work->gone && work->st == OK) {
 		work->answer(work);
 		return;
@@ -162,9 +163,14 @@ void work_begin(struct work *work)
 	struct serving *s = work->call->s;
 
 	if (work->call->r->body_bytes < WORKER_FROM_BYTES) {
+		work->on_loop = s->worker != NULL; /* tests have none */
 		make(work, s->scratch);
-		finish(work);
-		return;
+		work->on_loop = false;
+		if (!work->again) {
+			finish(work);
+			return;
+		}
+		work->again = work->made = false;
 	}
 	s->load++;
 	http_request_on_close(work->call->r, peer_gone, work);

@@ -1,6 +1,7 @@
 /*
  * The work on a request: what is made of its body before it can be answered. Short bodies are read at once, on the
- * loop's thread; long ones by a second thread, in their order, since one of them would hold up everybody.
+ * loop's thread; long ones by a second thread, in their order, since one of them would hold up everybody. Short ones go
+ * there too once they turn out to need what may take long.
  *
  *   struct mine {
  *           struct work work;                     first
@@ -10,7 +11,8 @@
  *   work_begin(&m->work);                         from here on m is the work's
  *
  * make() is called first. It touches what is the work's own, the call's request, and what never changes: tokenizer,
- * template, options, and what has a lock of its own. Then, on the loop, answer() when the call is to be answered, or
+ * template, options, and what has a lock of its own. Where on_loop is set it may stop anywhere, set `again` and return
+ * OK: then it is called once more, on the thread. Then, on the loop, answer() when the call is to be answered, or
  * drop() when it is gone: make() refused it, or its peer left. Both take m back. Work whose turn has not come is
  * dropped as soon as its peer leaves.
  */
@@ -24,10 +26,7 @@
 #include "server/serving_int.h"
 #include "text/tokenizer.h"
 
-/*
- * Shorter bodies are read on the loop's thread: the worst prompts and lists of tools of this length take about ten
- * milliseconds, the worst grammars about thirty.
- */
+/* Shorter bodies are read on the loop's thread: the worst prompts and lists of tools take about ten milliseconds. */
 #define WORKER_FROM_BYTES 32768u
 
 struct work {
@@ -35,6 +34,7 @@ struct work {
 	enum status (*make)(struct work *w, struct tokenizer_scratch *scratch, struct refusal *no);
 	void (*answer)(struct work *w);
 	void (*drop)(struct work *w);
+	bool on_loop, again;
 	/* The worker's. */
 	struct work *next;
 	bool made, gone;

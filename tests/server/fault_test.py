@@ -224,23 +224,44 @@ class LongBodies(Case):
                 self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 400)
             for pad in (b"{}," * 200000, b'{"a":1},' * 150000, b'"a",' * 600000, b"7," * 1600000, b'"[[{,,::\\"[[",' * 600000):
                 self.assertEqual(s.ask("POST", "/tokenize", b'{"prompt":"x","pad":[' + pad + b"0]}").status, 200)
-            body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("null," * 1600000)
+            body = '{"input":"hi","max_output_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("null," * 1600000)
             held = []
             for i in range(16):
                 held.append(s.connect())
-                held[i].request("POST", "/v1/completions", body, JSON)
+                held[i].request("POST", "/v1/responses", body, JSON)
                 s.wait_metric(i + 1, "vllm:num_requests_running")
-            self.refused(s.ask("POST", "/v1/completions", body), 503, "too many request bodies")
+            self.refused(s.ask("POST", "/v1/responses", body), 503, "too many request bodies")
             held.pop().close()
             s.wait_metric(15, "vllm:num_requests_running")
-            self.assertEqual(s.ask("POST", "/v1/completions", body.replace("1000,", "1,", 1)).status, 200)
+            self.assertEqual(s.ask("POST", "/v1/responses", body.replace("1000,", "1,", 1)).status, 200)
             for connection in held:
                 connection.close()
             s.wait_metric(0, "vllm:num_requests_running")
 
+    def test_bodies_are_not_kept(self):
+        """Not while their answers are written: neither as they came nor as JSON, where nothing of them is repeated."""
+        def bytes_of(n, **fields):
+            body = json.dumps({"max_tokens": 1000, "ignore_eos": True, "pad": "x" * 30000000, **fields})
+            held = [s.connect() for _ in range(n)]
+            for i, connection in enumerate(held):
+                connection.request("POST", "/v1/chat/completions" if "messages" in fields else "/v1/completions", body, JSON)
+                s.wait_metric(i + 1, "vllm:num_requests_running")
+            for _ in range(200):
+                if s.metric("fathom:heap_bytes") < 60000000:
+                    break
+                time.sleep(0.05)
+            heap = s.metric("fathom:heap_bytes")
+            for connection in held:
+                connection.close()
+            s.wait_metric(0, "vllm:num_requests_running")
+            return heap
+        with scripted(say("word ", delay_ms=50)) as s:
+            self.assertLess(bytes_of(3, prompt="hi"), 60000000)
+            self.assertLess(bytes_of(3, messages=[{"role": "user", "content": "hi"}]), 60000000)
+
     def test_json_is_freed_first(self):
         """JSON of peers that left goes before bodies that wait are read, so that both are never held at once."""
-        body = '{"prompt":"hi","max_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("7," * 1600000)
+        body = '{"input":"hi","max_output_tokens":1000,"ignore_eos":true,"pad":[%s0]}' % ("7," * 1600000)
         with scripted(say("word ", delay_ms=50), args=["--enable-server-load-tracking"]) as s:
             def peak():
                 with open(f"/proc/{s.process.pid}/status", encoding="utf-8") as file:
@@ -249,7 +270,7 @@ class LongBodies(Case):
             def send(n):
                 connections = [s.connect() for _ in range(n)]
                 for connection in connections:
-                    connection.request("POST", "/v1/completions", body, JSON)
+                    connection.request("POST", "/v1/responses", body, JSON)
                 return connections
             held = send(6)
             s.wait_metric(6, "vllm:num_requests_running")
@@ -318,8 +339,35 @@ class LongBodies(Case):
                 connection.close()
             self.assertEqual(s.ask("GET", "/load").json["server_load"], 0)
 
+    def test_grammars_are_compiled_aside(self):
+        """A short body whose grammar is new waits for the thread; whose grammar is known does not."""
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+        tool = {"name": "look", "parameters": schema}
+        messages = [{"role": "user", "content": "hi"}]
+        bodies = [("/v1/completions", {"prompt": "hi", "guided_regex": "x|y"}),
+                  ("/v1/chat/completions", {"messages": messages, "tools": [{"type": "function", "function": tool}], "tool_choice": "required"}),
+                  ("/v1/messages", {"messages": messages, "max_tokens": 9, "output_format": {"type": "json_schema", "schema": schema}}),
+                  ("/v1/responses", {"input": "hi", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"enum": [1, 2]}}}})]
+        with scripted(say("x"), args=["--enable-server-load-tracking"]) as s:
+            slow, new = [s.connect() for _ in range(2)], [s.connect() for _ in bodies]
+            self.assertEqual(s.complete("hi", guided_regex="x|z").status, 200)
+            for connection in slow:
+                connection.request("POST", "/tokenize", self.SLOW, JSON)
+            s.wait_load(2)
+            for connection, (path, body) in zip(new, bodies):
+                connection.request("POST", path, json.dumps(body), JSON)
+            s.wait_load(2 + len(bodies))
+            self.assertEqual(s.complete("hi").json["choices"][0]["text"], "x")
+            self.assertEqual(s.complete("hi", guided_regex="x|z").status, 200)
+            self.assertEqual(select.select([c.sock for c in new + slow[1:]], [], [], 0)[0], [])
+            for connection, path in zip(slow + new, ["/tokenize"] * 2 + [path for path, _ in bodies]):
+                answer = connection.getresponse()
+                self.assertEqual(answer.status, 200, (path, answer.read()))
+            for connection in slow + new:
+                connection.close()
+
     def test_grammars_in_long_bodies(self):
-        """The loop and the thread compile beside each other, into one cache."""
+        """The loop and the thread use one cache."""
         with scripted(say("x")) as s:
             fields = [{"guided_regex": f"a{{{i % 7}}}b"} for i in range(40)]
             got = []

@@ -100,7 +100,7 @@ class Server:
 
     def metric(self, name, **labels):
         for line in self.ask("GET", "/metrics").body.decode().splitlines():
-            if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
+            if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
                 return float(line.rsplit(" ", 1)[1])
         raise KeyError(name)
 

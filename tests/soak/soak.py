@@ -1,7 +1,8 @@
 """Load for a long time: random requests, cancelled ones, clients that are killed. At the end everything is given back.
 
 Usage: soak.py FATHOM MODEL [--minutes 30] [--clients 24] [--processes 2] [--seed 1] [-- flags of fathom serve]
-Exit 1 if a request failed, greedy answers changed, a cache block stayed taken, or the memory kept growing.
+Exit 1 if a request failed, greedy answers changed, a cache block stayed taken, or the memory kept growing. For that the load
+comes twice: what the heap holds once the first quarter has been answered, it holds at the end.
 Standard library only. Clients are processes of this file; the parent kills and replaces one every few seconds.
 """
 import argparse
@@ -20,10 +21,10 @@ import urllib.request
 PROBE = {"prompt": "fathom", "temperature": 0, "max_tokens": 24}
 SAMPLES = 240          # of the memory, over the whole run
 GROWTH = 1.05          # last quarter against second quarter
-SLACK_KB = 4096        # and that much besides: an allocator's page or two is no leak
-# A page of the cache becomes resident when it is first written. This much is written over within the first minutes, so that the
-# memory can be told apart from a leak, and is small enough for preemption.
-CACHE = ["--kv-cache-memory-bytes", "16M"]
+SLACK_KB = 4096        # and that much besides: pieces of freed memory that the allocator keeps, pages that are written late
+HEAP_SLACK = 256 << 10 # of what malloc() gave and did not get back: what threads keep at hand, buffers that grow once
+# Little more than one sequence of that length: blocks are taken from those that run. All of it is written within seconds.
+CACHE = ["--kv-cache-memory-bytes", "3500000", "--max-model-len", "2048"]
 
 
 # --- a client process ---
@@ -118,7 +119,8 @@ async def client(port, seed, lanes):
 class Server:
     def __init__(self, fathom, model, flags, folder):
         self.log = os.path.join(folder, "server.log")
-        if not any(f.startswith("--kv-cache") for f in flags):
+        self.own_cache = not any(f.startswith("--kv-cache") for f in flags)
+        if self.own_cache:
             flags = [*CACHE, *flags]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([fathom, "serve", model, "--port", "0", "--no-pin", "--max-num-seqs", "16",
@@ -149,6 +151,20 @@ class Server:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
+    def heap(self):
+        """Bytes in use while nothing else happens."""
+        self.wait_idle()
+        time.sleep(1)
+        return int(self.metric("fathom:heap_bytes"))
+
+    def wait_idle(self):
+        """The names of what is not 0 after a minute."""
+        names = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"]
+        end = time.monotonic() + 60
+        while time.monotonic() < end and any(self.metric(name) for name in names):
+            time.sleep(0.2)
+        return [name for name in names if self.metric(name)]
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
@@ -159,7 +175,9 @@ class Clients:
     def __init__(self, port, options, folder):
         self.port, self.options, self.folder = port, options, folder
         self.running, self.files, self.killed = [], [], 0
-        for _ in range(options.processes):
+
+    def begin(self):
+        for _ in range(self.options.processes):
             self.start()
 
     def start(self):
@@ -186,6 +204,7 @@ class Clients:
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.wait()
+        self.running = []
 
     def totals(self):
         sums = {}
@@ -201,14 +220,13 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def load(server, options, folder, want, complaints):
+def load(server, clients, seconds, want, complaints):
     """The load itself; returns samples of the memory in KiB."""
-    rng = random.Random(options.seed)
-    clients = Clients(server.port, options, folder)
-    seconds = options.minutes * 60
+    rng = random.Random(clients.options.seed)
+    clients.begin()
     began, samples, next_kill = time.monotonic(), [], 5.0
     while (at := time.monotonic() - began) < seconds and server.process.poll() is None:
-        time.sleep(max(0.1, seconds / SAMPLES))
+        time.sleep(max(0.1, clients.options.minutes * 60 / SAMPLES))
         samples.append(server.resident_kb())
         if at > next_kill:
             clients.kill_one(rng)
@@ -216,27 +234,42 @@ def load(server, options, folder, want, complaints):
             if server.probe() != want:
                 complaints.append(f"a greedy answer changed after {at:.0f} s")
     clients.end()
+    return samples
+
+
+def both_loads(server, options, folder, want, complaints):
+    """A quarter of the time, then the rest; between them and at the end the heap in use is looked at."""
+    clients = Clients(server.port, options, folder)
+    samples, heaps = [], [server.heap()]
+    for part in (0.25, 0.75):
+        samples += load(server, clients, options.minutes * 60 * part, want, complaints)
+        if server.process.poll() is not None:
+            return samples
+        heaps.append(server.heap())
     totals = clients.totals()
     print(f"requests: {totals}; client processes killed: {clients.killed}")
     if totals.get("failed", 0) or not totals.get("ok"):
         complaints.append(f"{totals.get('failed', 0)} requests failed, {totals.get('ok', 0)} were answered")
+    print(f"heap in use at rest: {heaps[0] >> 10} KiB at first, {heaps[1] >> 10} after a quarter, {heaps[2] >> 10} at the end")
+    if heaps[2] > heaps[1] + HEAP_SLACK:
+        complaints.append("the heap grows")
     return samples
 
 
 def check_rest(server, want, descriptors, complaints):
     """What is left once all clients are gone."""
-    names = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"]
-    end = time.monotonic() + 60
-    while time.monotonic() < end and any(server.metric(name) for name in names):
-        time.sleep(0.2)
-    for name in names:
-        if server.metric(name):
-            complaints.append(f"{name} stays {server.metric(name)}")
+    for name in server.wait_idle():
+        complaints.append(f"{name} stays {server.metric(name)}")
     if server.probe() != want:
         complaints.append("the greedy answer is another one at the end")
     time.sleep(1)
     if server.descriptors() > descriptors + 4:
         complaints.append(f"{server.descriptors()} descriptors are open, {descriptors} were at the start")
+    preemptions = server.metric("vllm:num_preemptions_total")
+    print(f"preemptions: {preemptions:.0f}; prompt tokens: {server.metric('vllm:prompt_tokens_total'):.0f}; "
+          f"generated: {server.metric('vllm:generation_tokens_total'):.0f}")
+    if not preemptions and server.own_cache:
+        complaints.append("no request was preempted: the cache is too large for this load")
 
 
 def check_memory(samples, complaints):
@@ -271,11 +304,9 @@ def main():
         server = Server(options.fathom, options.model, flags, folder)
         try:
             want, descriptors = server.probe(), server.descriptors()
-            samples = load(server, options, folder, want, complaints)
+            samples = both_loads(server, options, folder, want, complaints)
             if server.process.poll() is None:
                 check_rest(server, want, descriptors, complaints)
-                print(f"preemptions: {server.metric('vllm:num_preemptions_total'):.0f}; prompt tokens: "
-                      f"{server.metric('vllm:prompt_tokens_total'):.0f}; generated: {server.metric('vllm:generation_tokens_total'):.0f}")
             check_memory(samples, complaints)
         finally:
             if server.process.poll() is None:

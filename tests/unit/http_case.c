@@ -191,18 +191,25 @@ static void bound_waits(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
 
-int http_case_connect(struct http_case *c)
+int http_case_connect_from(struct http_case *c, const char *address)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(c->port)};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(c->port)}, own = {.sin_family = AF_INET};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	const int one = 1;
 
 	inet_pton(AF_INET, "127.0.0.1", &sin.sin_addr);
+	inet_pton(AF_INET, address, &own.sin_addr);
 	assert_true(fd >= 0);
 	bound_waits(fd);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	assert_int_equal(bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
 	return fd;
+}
+
+int http_case_connect(struct http_case *c)
+{
+	return http_case_connect_from(c, "127.0.0.1");
 }
 
 int http_case_connect_unix(const char *path)

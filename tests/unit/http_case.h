@@ -43,6 +43,7 @@ struct http_server_stats http_case_stats(struct http_case *c);
 void http_case_wait_empty(struct http_case *c);
 
 int http_case_connect(struct http_case *c); /* blocking, receives for at most 20 s */
+int http_case_connect_from(struct http_case *c, const char *address); /* 127.x.x.x */
 int http_case_connect_unix(const char *path);
 void http_case_send(int fd, const char *text);
 /* Receives until the text is in, or fails; buf is cleared first. */

@@ -299,7 +299,7 @@ static void test_all_bodies(void **state)
 	int fd;
 
 	http_case_init(&c);
-	c.limits.all_body_bytes = 10;
+	c.limits.all_body_bytes = 16;
 	http_case_open(&c);
 	fd = http_case_connect(&c);
 	http_case_send(fd, "POST /hold HTTP/1.1\r\n" H "Content-Length: 8\r\n\r\n01234567");
@@ -310,6 +310,113 @@ static void test_all_bodies(void **state)
 	http_case_wait_empty(&c);
 	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Connection: close\r\nContent-Length: 3\r\n\r\nabc", &in);
 	assert_has(&in, "[] abc");
+	buf_deinit(&in);
+	http_case_close(&c);
+}
+
+static void wait_bodies(struct http_case *c, size_t all)
+{
+	for (int i = 0; i < 4000 && http_case_stats(c).body_bytes != all; i++)
+		usleep(5000);
+	assert_int_equal(http_case_stats(c).body_bytes, all);
+}
+
+/* A connection whose body is not complete; `all`: the bytes that are held then. */
+static int hold_bytes(struct http_case *c, const char *address, const char *data, size_t all)
+{
+	char request[200];
+	int fd = http_case_connect_from(c, address);
+
+	snprintf(request, sizeof(request), "POST / HTTP/1.1\r\n" H "Content-Length: 999\r\n\r\n%s", data);
+	http_case_send(fd, request);
+	wait_bodies(c, all);
+	return fd;
+}
+
+/* However slowly they come: bodies from one address leave as much room for others as they take themselves. */
+static void test_share_of_all_bodies(void **state)
+{
+	struct http_case c;
+	struct buf in = {0};
+	int fds[4];
+
+	http_case_init(&c);
+	c.limits.all_body_bytes = 16;
+	http_case_open(&c);
+	fds[0] = hold_bytes(&c, "127.0.0.1", "0123", 4);
+	fds[1] = hold_bytes(&c, "127.0.0.1", "0123", 8);
+	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Content-Length: 1\r\n\r\na", &in);
+	assert_int_equal(strncmp(in.data, "HTTP/1.1 503 ", 13), 0);
+	fds[2] = hold_bytes(&c, "127.0.0.2", "0123", 12);
+	fds[3] = hold_bytes(&c, "127.0.0.3", "01", 14);
+	http_case_send(fds[3], "2");
+	http_case_read_all(fds[3], &in);
+	assert_int_equal(strncmp(in.data, "HTTP/1.1 503 ", 13), 0);
+	/* What one gives back is there for all. */
+	close(fds[0]);
+	wait_bodies(&c, 8);
+	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Connection: close\r\nContent-Length: 2\r\n\r\nab", &in);
+	assert_has(&in, "[] ab");
+	for (int i = 1; i < 4; i++)
+		close(fds[i]);
+	http_case_wait_empty(&c);
+	buf_deinit(&in);
+	http_case_close(&c);
+}
+
+static void drop_held(void *arg)
+{
+	struct http_case *c = arg;
+
+	http_request_drop_body(c->held);
+	assert_int_equal(c->held->body_bytes, 8);
+	assert_string_equal(c->held->body, "");
+}
+
+static void test_dropped_body(void **state)
+{
+	struct http_case c;
+	struct buf in = {0};
+	int fd;
+
+	http_case_init(&c);
+	c.limits.all_body_bytes = 16;
+	http_case_open(&c);
+	fd = http_case_connect(&c);
+	http_case_send(fd, "POST /hold HTTP/1.1\r\n" H "Content-Length: 8\r\n\r\n01234567");
+	http_case_wait(&c.handled, 1);
+	assert_int_equal(http_case_stats(&c).body_bytes, 8);
+	http_case_call(&c, drop_held, &c);
+	assert_int_equal(http_case_stats(&c).body_bytes, 0);
+	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Connection: close\r\nContent-Length: 8\r\n\r\n01234567", &in);
+	assert_has(&in, "[] 01234567");
+	close(fd);
+	http_case_wait_empty(&c);
+	buf_deinit(&in);
+	http_case_close(&c);
+}
+
+/* A body that always comes fast enough, and has no end. */
+static void test_endless_body(void **state)
+{
+	struct http_case c;
+	struct buf in = {0};
+	char data[1];
+	int fd;
+
+	http_case_init(&c);
+	c.limits.body_total_ms = 200;
+	http_case_open(&c);
+	fd = http_case_connect(&c);
+	http_case_send(fd, "POST / HTTP/1.1\r\n" H "Content-Length: 60000000\r\n\r\n");
+	for (int i = 0; i < 4000 && recv(fd, data, 1, MSG_PEEK | MSG_DONTWAIT) < 0; i++) {
+		http_case_send(fd, "aaaaaaaaaaaaaaaaaaaa");
+		usleep(5000);
+	}
+	http_case_read_all(fd, &in);
+	assert_int_equal(strncmp(in.data, "HTTP/1.1 408 ", 13), 0);
+	close(fd);
+	http_case_wait_empty(&c);
 	buf_deinit(&in);
 	http_case_close(&c);
 }
@@ -598,6 +705,9 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_floods),
 		cmocka_unit_test(test_all_bodies),
+		cmocka_unit_test(test_share_of_all_bodies),
+		cmocka_unit_test(test_dropped_body),
+		cmocka_unit_test(test_endless_body),
 		cmocka_unit_test(test_timeouts),
 		cmocka_unit_test(test_connection_limits),
 		cmocka_unit_test(test_no_descriptors),

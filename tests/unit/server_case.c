@@ -129,6 +129,10 @@ const char *http_request_header(const struct http_request *r, const char *name)
 	return NULL;
 }
 
+void http_request_drop_body(struct http_request *r)
+{
+}
+
 void http_request_on_close(struct http_request *r, http_close_fn *fn, void *arg)
 {
 }
