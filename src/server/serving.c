@@ -160,6 +160,9 @@ static enum status open_listener(struct serving *s, struct error *err)
 	uint16_t port;
 
 	config.limits.body_bytes = s->o->max_body_bytes;
+	/* One address gets half of this: the largest body has room. */
+	if (config.limits.all_body_bytes < 2 * s->o->max_body_bytes)
+		config.limits.all_body_bytes = 2 * s->o->max_body_bytes;
 	config.limits.keep_alive_ms = s->o->keep_alive_ms;
 	if (s->o->tls.cert_file)
 		TRY(http_tls_open(&s->tls, &s->o->tls, err));
