@@ -1,6 +1,7 @@
 /* The bar: only on a terminal, only after two seconds, only when wanted, gone at the end. */
 #include "cm.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
@@ -44,13 +45,17 @@ static const char *received(int fd, const char *end)
 	static char text[4096];
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	size_t len = 0;
+	int ready;
 
 	fflush(stderr);
 	/* A terminal hands its text over in pieces, a moment later. */
 	for (text[0] = 0; len < sizeof(text) - 1 && !(end && strstr(text, end)); text[len] = 0) {
-		ssize_t n = poll(&p, 1, end ? 120000 : 100) == 1 && (p.revents & POLLIN) ?
-			read(fd, text + len, sizeof(text) - 1 - len) : 0;
+		ssize_t n;
 
+		do
+			ready = poll(&p, 1, end ? 120000 : 100);
+		while (ready < 0 && errno == EINTR);
+		n = ready == 1 && (p.revents & POLLIN) ? read(fd, text + len, sizeof(text) - 1 - len) : 0;
 		if (n <= 0)
 			break;
 		len += (size_t)n;

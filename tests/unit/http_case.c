@@ -224,6 +224,17 @@ int http_case_connect_unix(const char *path)
 	return fd;
 }
 
+/* A process that was stopped and goes on finds its waits cut short. */
+static ssize_t receive(int fd, char *data, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = recv(fd, data, size, 0);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
 void http_case_send(int fd, const char *text)
 {
 	size_t len = strlen(text), done = 0;
@@ -231,6 +242,8 @@ void http_case_send(int fd, const char *text)
 	while (done < len) {
 		ssize_t n = send(fd, text + done, len - done, MSG_NOSIGNAL);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		/* The peer may have refused and closed before it got everything. */
 		if (n <= 0)
 			return;
@@ -244,7 +257,7 @@ void http_case_expect(int fd, struct buf *in, const char *text)
 
 	buf_reset(in);
 	while (!in->len || !memmem(in->data, in->len, text, strlen(text))) {
-		ssize_t n = recv(fd, data, sizeof(data), 0);
+		ssize_t n = receive(fd, data, sizeof(data));
 
 		if (n <= 0)
 			fail_msg("'%s' expected, got '%s'", text, in->data ? in->data : "");
@@ -258,7 +271,7 @@ bool http_case_read_all(int fd, struct buf *in)
 	ssize_t n;
 
 	buf_reset(in);
-	while ((n = recv(fd, data, sizeof(data), 0)) > 0)
+	while ((n = receive(fd, data, sizeof(data))) > 0)
 		buf_append(in, data, (size_t)n);
 	buf_append(in, "", 0);
 	return n == 0;
