@@ -5,13 +5,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct error err = { 0 };
-	struct grammar *g = NULL;
-	enum status st;
-
-	if (!grammar_case_is_utf8(data, size))
-		return 0;
-	st = grammar_from_ebnf(&g, grammar_case_vocab(), (const char *)data, size, &err);
-	grammar_case_end(st, g, &err, size);
-	return 0;
+	return grammar_case_text(grammar_from_ebnf, data, size);
 }

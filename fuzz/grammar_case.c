@@ -44,7 +44,7 @@ const struct grammar_tool_format *grammar_case_format(void)
 	return &format;
 }
 
-bool grammar_case_is_utf8(const uint8_t *data, size_t size)
+static bool is_utf8(const uint8_t *data, size_t size)
 {
 	json_t *s = json_stringn((const char *)data, size);
 
@@ -107,4 +107,17 @@ void grammar_case_end(enum status st, struct grammar *g, const struct error *err
 	walk(g, seed);
 	walk(g, seed + 1);
 	grammar_unref(g);
+}
+
+int grammar_case_text(grammar_case_compile *compile, const uint8_t *data, size_t size)
+{
+	struct error err = { 0 };
+	struct grammar *g = NULL;
+	enum status st;
+
+	if (!is_utf8(data, size))
+		return 0;
+	st = compile(&g, grammar_case_vocab(), (const char *)data, size, &err);
+	grammar_case_end(st, g, &err, size);
+	return 0;
 }

@@ -14,7 +14,11 @@ const struct grammar_vocab *grammar_case_vocab(void);
 const struct grammar_tool_format *grammar_case_format(void);
 /* The end of a compilation: walks the grammar and drops it, or requires a message. */
 void grammar_case_end(enum status st, struct grammar *g, const struct error *err, size_t seed);
-/* As the strings of a request's JSON are. */
-bool grammar_case_is_utf8(const uint8_t *data, size_t size);
+
+/* Any bytes as a text that compile reads: what is UTF-8, as the strings of a request's JSON are, is refused with a message, or
+ * compiled and walked. */
+typedef enum status grammar_case_compile(struct grammar **out, const struct grammar_vocab *v, const char *text, size_t len,
+	struct error *err);
+int grammar_case_text(grammar_case_compile *compile, const uint8_t *data, size_t size);
 
 #endif

@@ -12,9 +12,10 @@ DATA = os.path.abspath(sys.argv[2])
 TOKENIZER = os.path.join(DATA, "deepseek-v3.1")  # tokenizer files only
 GOLDEN = os.path.join(DATA, "golden")  # tiny checkpoints with reference logits
 DEMO = os.path.join(DATA, "..", "..", "models", "demo")  # the model that ships
+WAIT_S = 600  # whatever is waited for: nothing here may depend on how fast or busy a machine is
 
 
-def run(*args, stdin=b"", timeout=120, env=None):
+def run(*args, stdin=b"", timeout=WAIT_S, env=None):
     """Returns the completed process; stdin and outputs are bytes."""
     if isinstance(stdin, str):
         stdin = stdin.encode()

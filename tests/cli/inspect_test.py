@@ -65,7 +65,7 @@ class Inspect(Case):
     def test_demo(self):
         v = self.json(DEMO)
         self.assertTrue(v["tokenizer"] and v["chat_template"])
-        self.assertGreater(v["read_bytes_per_s"], 1e8)
+        self.assertGreater(v["read_bytes_per_s"], 1e6)
         self.assertAlmostEqual(v["limit_tokens_per_s"], v["read_bytes_per_s"] / v["token_bytes"], delta=1)
 
     def test_table(self):

@@ -8,10 +8,12 @@ import threading
 class StreamServer:
     """with StreamServer(...) as s: s.port, s.seen. Words are tokens; a prompt of completions gets a BOS more."""
 
-    def __init__(self, first_s=0.0, gap_s=0.0, usage=True, tokenize=True, fail=lambda n, body: None, extra=None):
+    def __init__(self, first_s=0.0, gap_s=0.0, usage=True, tokenize=True, fail=lambda n, body: None, extra=None,
+                 meet=0):
         self.first_s, self.gap_s, self.usage, self.tokenize = first_s, gap_s, usage, tokenize
         self.fail = fail  # (number of the request from 0, its body) -> None, or (status, text), or "cut", "error", "empty"
         self.extra = extra or {}  # path -> text of further GET routes, or a function of the number of calls
+        self.meet = meet  # all streams but the first one wait until so many are open at once
         self.seen = []  # (path, headers, body) of every POST of a stream
         self.calls = {}
         self.words = ["<bos>"]
@@ -19,6 +21,7 @@ class StreamServer:
 
     def __enter__(self):
         self.loop = asyncio.new_event_loop()
+        self.met = asyncio.Event()
         started = threading.Event()
 
         def serve():
@@ -35,12 +38,12 @@ class StreamServer:
 
         self.thread = threading.Thread(target=serve, daemon=True)
         self.thread.start()
-        started.wait(10)
+        started.wait(120)
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(120)
 
     @property
     def url(self):
@@ -109,6 +112,10 @@ class StreamServer:
             writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if self.meet and number:
+            if self.open >= self.meet:
+                self.met.set()
+            await self.met.wait()
         await asyncio.sleep(self.first_s)
         for i in range(0 if bad == "empty" else tokens):
             if i:

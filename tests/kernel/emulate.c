@@ -19,3 +19,11 @@ bool tier_present(enum cpu_isa isa)
 	printf("skipped: this CPU does not have the tier %s\n", cpu_isa_name(isa));
 	return false;
 }
+
+int tier_after(int isa)
+{
+	do
+		isa++;
+	while (isa < CPU_ISA_COUNT && !tier_present((enum cpu_isa)isa));
+	return isa;
+}

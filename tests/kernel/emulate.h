@@ -8,5 +8,7 @@
 
 /* Says so on the terminal when a tier is skipped. */
 bool tier_present(enum cpu_isa isa);
+/* For loops that begin with CPU_ISA_REF, which is everywhere: the next one, at last CPU_ISA_COUNT. */
+int tier_after(int isa);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "emulate.h"
 #include "kernel/cpu/device.h"
 #include "mla_case.h"
 #include "noise.h"
@@ -99,7 +100,7 @@ static void check_form(enum mla_form form, const struct mla_chunk *list, uint32_
 		naive = malloc(sizeof(*naive) * c.rows * width);
 		ref = malloc(sizeof(*ref) * c.rows * width);
 		mla_case_naive(&c, naive);
-		for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa++) {
+		for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa = tier_after(isa)) {
 			struct kernel *kn = device((enum cpu_isa)isa, 2);
 			struct distance d;
 
@@ -132,7 +133,7 @@ static void test_prompt_values(void **state)
 static void test_prompt_f32(void **state)
 {
 	for (size_t s = 0; s < N(shapes); s++)
-		for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa++) {
+		for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa = tier_after(isa)) {
 			struct kernel *kn = device((enum cpu_isa)isa, 2);
 			struct mla_case c;
 			struct act out;
@@ -200,7 +201,7 @@ static void test_prompt_bits(void **state)
 		const struct mla_shape *shape = &shapes[shape_of[s]];
 		struct mla_chunk whole = {9, 0, PROMPT};
 
-		for (int isa = s > 0 ? CPU_ISA_AVX2 : CPU_ISA_REF; isa < CPU_ISA_COUNT; isa++) {
+		for (int isa = s > 0 ? tier_after(CPU_ISA_REF) : CPU_ISA_REF; isa < CPU_ISA_COUNT; isa = tier_after(isa)) {
 			struct kernel *one = device((enum cpu_isa)isa, 1); /* ref is slow */
 			struct kernel *three = device((enum cpu_isa)isa, 3);
 			struct mla_case c;
@@ -234,7 +235,7 @@ static void test_decode_bits(void **state)
 	static const uint32_t at[] = {0, 1, 62, 63, 510, 511, 1020, 1023, 1998, 16382, 16383};
 	static const struct mla_shape shape = {3, 32, 16, 32, 64, WEIGHT_BF16, true, false};
 
-	for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa++) {
+	for (int isa = CPU_ISA_REF; isa < CPU_ISA_COUNT; isa = tier_after(isa)) {
 		struct kernel *one = device((enum cpu_isa)isa, 1);
 		struct kernel *seven = device((enum cpu_isa)isa, 7);
 

@@ -117,7 +117,7 @@ static void is_free(const struct engine *e)
 {
 	struct engine_stats s = engine_get_stats(e);
 
-	for (int i = 0; i < 1000 && (s.running || s.blocks_free != s.blocks); i++) {
+	for (int i = 0; i < 120000 && (s.running || s.blocks_free != s.blocks); i++) {
 		usleep(1000);
 		s = engine_get_stats(e);
 	}

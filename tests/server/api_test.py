@@ -2,7 +2,7 @@
 import json
 
 import serving
-from serving import JSON, Case, ids_of, real, say, scripted
+from serving import JSON, Case, ids_of, real, say, scripted, wait_for
 
 
 class Probes(Case):
@@ -34,11 +34,8 @@ class Probes(Case):
         with scripted({"hung": True}) as s:
             connection = s.connect()
             connection.request("POST", "/v1/completions", '{"prompt":"x"}', JSON)
-            for _ in range(200):
-                answer = s.ask("GET", "/health")
-                if answer.status == 503:
-                    break
-            self.refused(answer, 503, "no progress", kind="ServiceUnavailableError")
+            wait_for(lambda: s.ask("GET", "/health").status == 503, lambda: "still healthy")
+            self.refused(s.ask("GET", "/health"), 503, "no progress", kind="ServiceUnavailableError")
             connection.close()
 
 

@@ -20,11 +20,10 @@ import time
 import unittest
 
 import serving
-from serving import Case, ids_of, say, scripted, token
+from serving import WAIT_S, Case, ids_of, say, scripted, token
 
 SOURCE = os.path.join(os.path.abspath(sys.argv[3]), "src", "server", "page.html")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-WAIT_S = 60
 
 
 def thought(reasoning, content, **more):
@@ -209,7 +208,7 @@ class Double(http.server.ThreadingHTTPServer):
         self.page = answer.body
         self.page_headers = {k: answer.headers[k] for k in ("Content-Type", "Content-Security-Policy")}
         self.bodies, self.keys = [], []
-        self.status, self.pieces, self.cut, self.models = 200, [], False, 200
+        self.status, self.pieces, self.cut, self.models = 200, [], None, 200
 
 
 class DoubleHandler(http.server.BaseHTTPRequestHandler):
@@ -250,7 +249,7 @@ class DoubleHandler(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.001)
         if self.server.cut:
-            time.sleep(0.5)  # what comes together with the end of a connection may be lost with it
+            self.server.cut.wait(WAIT_S)  # what comes together with the end of a connection may be lost with it
             self.close_connection = True
         else:
             self.wfile.write(b"0\r\n\r\n")
@@ -293,7 +292,7 @@ class BrowserCase(Case):
 
 class BrowserChat(BrowserCase):
     def test_stream(self):
-        with scripted(say("one two three four five six seven eight", delay_ms=60)) as s, self.window(s) as w:
+        with scripted(say("one two three four five six seven eight", hold=4)) as s, self.window(s) as w:
             self.assertEqual(w.js("return [...document.querySelectorAll('#model option')].map(o => o.value)"),
                              ["demo", "second"])
             w.type("#question", "first line" + SHIFT + ENTER + RELEASE + "second line")
@@ -301,8 +300,9 @@ class BrowserChat(BrowserCase):
             self.assertEqual(w.js("return document.querySelectorAll('article').length"), 0)
             w.type("#question", ENTER)
             part = w.wait("document.querySelector('.content')?.innerText")
-            w.wait("document.querySelector('.content').innerText.length > arguments[0]", len(part))
             self.assertTrue(w.js("return document.querySelector('article.assistant').getAttribute('aria-busy') === 'true'"))
+            s.open_gate()
+            w.wait("document.querySelector('.content').innerText.length > arguments[0]", len(part))
             w.done()
             self.assertEqual(w.answer(), "one two three four five six seven eight")
             self.assertEqual(w.js("return document.querySelector('article.user').innerText"), "first line\nsecond line")
@@ -318,7 +318,7 @@ class BrowserChat(BrowserCase):
             self.assertEqual(w.js("return document.querySelectorAll('article').length"), 0)
 
     def test_stop(self):
-        with scripted(say("word " * 50, delay_ms=30)) as s, self.window(s) as w:
+        with scripted(say("word " * 50, hold=10)) as s, self.window(s) as w:
             for number, stop in enumerate((lambda: w.click("#stop"), lambda: w.type("#question", ESCAPE)), 1):
                 w.ask("x")
                 w.wait("document.querySelector('article.assistant:last-of-type .content')?.innerText.length > 20")
@@ -340,7 +340,7 @@ class BrowserChat(BrowserCase):
                              [0, False])
 
     def test_thinking(self):
-        with scripted(thought("let me see", "the answer", delay_ms=20), say("at once")) as s, self.window(s) as w:
+        with scripted(thought("let me see", "the answer", hold=2), say("at once")) as s, self.window(s) as w:
             w.ask("x")
             w.done()
             self.assertEqual(w.answer(), "at once")
@@ -348,6 +348,7 @@ class BrowserChat(BrowserCase):
             w.click("#thinking")
             w.ask("x")
             w.wait("document.querySelector('article:last-of-type details')?.open", what="open while it thinks")
+            s.open_gate()
             w.wait("document.querySelectorAll('article.assistant').length === 2")
             w.done()
             self.assertEqual(w.answer(), "the answer")
@@ -439,7 +440,7 @@ class BrowserKeys(BrowserCase):
             self.assertTrue(w.js("return document.getElementById('question').value").startswith("many words"))
 
     def test_server_is_gone(self):
-        with scripted(say("word " * 50, delay_ms=20)) as s, self.window(s, quiet=False) as w:
+        with scripted(say("word " * 50, hold=10)) as s, self.window(s, quiet=False) as w:
             w.ask("x")
             w.wait("document.querySelector('.content')?.innerText.length > 20")
             s.process.kill()
@@ -530,11 +531,14 @@ class BrowserStreams(BrowserCase):
         with self.double(quiet=False) as (d, w):
             for status, pieces, cut, says, partial in cases:
                 with self.subTest(says=says, cut=cut):
-                    d.status, d.pieces, d.cut = status, pieces, cut
+                    d.status, d.pieces, d.cut = status, pieces, threading.Event() if cut else None
                     w.click("#new")
                     w.js("document.getElementById('question').value = ''")
                     w.ask("x")
                     w.wait("document.querySelector('article.assistant')")
+                    if cut:
+                        w.wait("document.querySelector('article.assistant .content').innerText")
+                        d.cut.set()
                     w.done()
                     self.assertIn(says, w.js("return document.querySelector('article [role=alert]').innerText"))
                     self.assertEqual(w.answer(), "some text" if partial else "")

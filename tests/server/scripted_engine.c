@@ -4,12 +4,15 @@
  *
  *   {"max_model_len": 4096, "max_jobs": 64, "rules": [
  *      {"has": [5, 6], "answer": [7, 8], "delay_ms": 1, "burst": 1, "error": "text", "code": "limit", "hung": true,
- *       "together": true, "eager": true}],
+ *       "hold": 3, "together": true, "eager": true}],
  *    "trace": {"path": "file", "rows": 256, "tokens": 1000}}
  *
  * The first rule whose `has` is part of the prompt holds; one without `has` always does. `answer` is followed by
  * the first stop id of the request, or by `answer` again when there is none or min_tokens asks for more. Log
  * probability of token i: -(i + 1) / 8; of the k-th likeliest besides, one less for each k.
+ *
+ * Nothing need be timed: until the file MODEL/gate is there, an answer has at most `hold` tokens, and whoever
+ * tokenizes a text that begins with "hold" waits.
  *
  * For benchmarks: `together` moves tokens to multiples of delay_ms, so that all jobs get theirs at once, as from a
  * step; `eager` gives a job its next token as soon as the server took the one before. The trace gets the time of each
@@ -32,6 +35,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/ring.h"
+#include "text/tokenizer.h"
 
 #define MAX_JOBS 16384
 #define MAX_TOP 32
@@ -45,7 +49,7 @@
 struct rule {
 	int32_t *has, *answer;
 	size_t n_has, n_answer;
-	int64_t delay_ms, burst;
+	int64_t delay_ms, burst, hold; /* hold < 0: no bound */
 	const char *error, *code;
 	bool hung, together, eager;
 };
@@ -105,6 +109,13 @@ static int64_t number(const json_t *obj, const char *key, int64_t def)
 	return v ? json_integer_value(v) : def;
 }
 
+static char gate[4096];
+
+static bool gate_is_open(void)
+{
+	return access(gate, F_OK) == 0;
+}
+
 static enum status open_trace(struct engine *e, struct error *err)
 {
 	const json_t *v = json_object_get(e->script, "trace");
@@ -134,6 +145,7 @@ static enum status read_script(struct engine *e, const char *dir, struct error *
 
 	snprintf(path, sizeof(path), "%s/script.json", dir);
 	TRY(json_load_path(&e->script, path, 1 << 20, err));
+	snprintf(gate, sizeof(gate), "%s/gate", dir);
 	e->max_model_len = number(e->script, "max_model_len", 4096);
 	e->max_jobs = number(e->script, "max_jobs", MAX_JOBS);
 	rules = json_object_get(e->script, "rules");
@@ -147,6 +159,7 @@ static enum status read_script(struct engine *e, const char *dir, struct error *
 		r->answer = read_ids(&r->n_answer, json_object_get(v, "answer"));
 		r->delay_ms = number(v, "delay_ms", 0);
 		r->burst = number(v, "burst", 1);
+		r->hold = number(v, "hold", -1);
 		r->error = json_string_value(json_object_get(v, "error"));
 		r->code = json_string_value(json_object_get(v, "code"));
 		r->hung = json_is_true(json_object_get(v, "hung"));
@@ -321,13 +334,18 @@ static uint64_t next_due(const struct rule *r)
 	return r->together && delay ? now / delay * delay + delay : now + delay;
 }
 
+static bool is_held(const struct engine_job *job)
+{
+	return job->rule.hold >= 0 && atomic_load(&job->n) >= job->rule.hold && !gate_is_open();
+}
+
 static void step_job(struct engine *e, size_t at)
 {
 	struct engine_job *job = e->live[at];
 
 	if (job->times.scheduled == 0)
 		job->times.scheduled = clock_s();
-	for (int64_t k = 0; k < job->rule.burst; k++) {
+	for (int64_t k = 0; k < job->rule.burst && !is_held(job); k++) {
 		uint32_t n = atomic_load(&job->n);
 		bool stop;
 
@@ -371,7 +389,7 @@ static void step(struct engine *e, uint64_t now)
 			e->hung = true;
 		else if (job->rule.error && atomic_load(&job->n) >= job->rule.n_answer)
 			fail_job(e, i);
-		else if (job->due_ns <= now && !(job->rule.eager && atomic_load(&job->state) & NEWS))
+		else if (job->due_ns <= now && !(job->rule.eager && atomic_load(&job->state) & NEWS) && !is_held(job))
 			step_job(e, i);
 	}
 	e->stats.steps++;
@@ -409,6 +427,22 @@ static void *run(void *arg)
 		finish(e, i, ENGINE_ABORT);
 	pthread_mutex_unlock(&e->lock);
 	return NULL;
+}
+
+/* --- texts --------------------------------------------------------------------------------------------- */
+
+enum status __real_tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch *sc, const char *text, size_t len,
+	unsigned flags, struct token_buf *out, struct error *err);
+enum status __wrap_tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch *sc, const char *text, size_t len,
+	unsigned flags, struct token_buf *out, struct error *err);
+
+/* The linker sends the server's calls here. */
+enum status __wrap_tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch *sc, const char *text, size_t len,
+	unsigned flags, struct token_buf *out, struct error *err)
+{
+	while (len >= 4 && memcmp(text, "hold", 4) == 0 && !gate_is_open())
+		usleep(1000);
+	return __real_tokenizer_encode(t, sc, text, len, flags, out, err);
 }
 
 /* --- the engine ---------------------------------------------------------------------------------------- */
@@ -481,7 +515,7 @@ uint64_t engine_cache_tokens(const struct engine *e)
 
 enum status engine_submit(struct engine *e, struct engine_job *job, struct error *err)
 {
-	static const struct rule nothing = { .burst = 1 };
+	static const struct rule nothing = { .burst = 1, .hold = -1 };
 	const struct rule *r = find_rule(e, job);
 	enum status st = OK;
 

@@ -20,6 +20,7 @@ FATHOM = os.path.abspath(sys.argv[2])
 DEMO = os.path.join(os.path.abspath(sys.argv[3]), "models", "demo")
 EOS = 1
 JSON = {"Content-Type": "application/json"}
+WAIT_S = 120  # whatever is waited for: nothing here may depend on how fast or busy a machine is
 
 
 def ids_of(text):
@@ -58,17 +59,30 @@ class Answer:
         return [json.loads(e) for e in events[:-1]]
 
 
+def wait_for(what, says):
+    """Until what() is true; says() is the complaint. Returns what it was."""
+    end = time.monotonic() + WAIT_S
+    while not (value := what()):
+        if time.monotonic() > end:
+            raise AssertionError(says())
+        time.sleep(0.01)
+    return value
+
+
 class Server:
     def __init__(self, program, model, args, env=None):
+        self.model = model
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen([program, "serve", model, "--port", "0", "--threads", "1", "--no-pin", *args],
+        self.process = subprocess.Popen([program, "serve", model, "--port", "0", "--threads", "1", "--no-pin",
+                                         "--keep-alive-timeout", "3600", "--shutdown-timeout", "3600", *args],
                                         stdout=subprocess.DEVNULL, stderr=self.log, env={**os.environ, **(env or {})})
         self.port = None
-        end = time.monotonic() + 60
-        while "Application startup complete." not in self.text():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(self.text())
-            time.sleep(0.01)
+        try:
+            self.wait_text("Application startup complete.")
+        except AssertionError:
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError(self.text()) from None
         found = re.search(r"://[^ ]*:(\d+)", self.text())
         self.port = int(found.group(1)) if found else None
 
@@ -76,11 +90,22 @@ class Server:
         """The log so far. The program writes through the same file position, which must not move."""
         return os.pread(self.log.fileno(), 1 << 26, 0).decode(errors="replace")
 
-    def connect(self, timeout=60):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def wait_text(self, text):
+        """Until the log says so; not when the process has ended."""
+        wait_for(lambda: text in self.text() or self.process.poll() is not None, lambda: self.text()[-4000:])
+        if text not in self.text():
+            raise AssertionError(self.text()[-4000:])
 
-    def ask(self, method, path, body=None, headers=None, timeout=60):
-        connection = self.connect(timeout)
+    def open_gate(self):
+        """What the scripted engine holds goes on."""
+        with open(os.path.join(self.model, "gate"), "wb"):
+            pass
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
+
+    def ask(self, method, path, body=None, headers=None):
+        connection = self.connect()
         if body is not None and not isinstance(body, (bytes, str)):
             body = json.dumps(body)
         connection.request(method, path, body, {**(JSON if body is not None else {}), **(headers or {})})
@@ -105,24 +130,27 @@ class Server:
         raise KeyError(name)
 
     def wait_metric(self, want, name, **labels):
-        end = time.monotonic() + 20
-        while self.metric(name, **labels) != want:
-            if time.monotonic() > end:
-                raise AssertionError(f"{name} {labels} is {self.metric(name, **labels)}, expected {want}")
-            time.sleep(0.02)
+        wait_for(lambda: self.metric(name, **labels) == want,
+                 lambda: f"{name} {labels} is {self.metric(name, **labels)}, expected {want}")
 
     def wait_load(self, want):
         """With --enable-server-load-tracking."""
-        end = time.monotonic() + 20
-        while (load := self.ask("GET", "/load").json["server_load"]) != want:
-            if time.monotonic() > end:
-                raise AssertionError(f"server_load is {load}, expected {want}")
-            time.sleep(0.005)
+        def load():
+            return self.ask("GET", "/load").json["server_load"]
+        wait_for(lambda: load() == want, lambda: f"server_load is {load()}, expected {want}")
 
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.wait()
+
+    def wait(self):
+        """The exit code of a process that is about to end."""
+        try:
+            return self.process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
 
 
 @contextlib.contextmanager
@@ -144,6 +172,7 @@ def scripted(*rules, args=(), env=None, **script):
             try:
                 yield server
             finally:
+                server.open_gate()
                 code = server.stop()
                 assert code == 0, f"the server ended with {code}\n{server.text()[-4000:]}"
 

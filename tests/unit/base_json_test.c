@@ -218,6 +218,6 @@ int main(void)
 		cmocka_unit_test(test_load_path),
 	};
 
-	alarm(60); /* a wait is a failure */
+	alarm(600); /* a wait is a failure */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,6 +109,7 @@ static struct http_client *make_client(struct http_case *c, uint16_t port,
 
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
 	o.config.url = url;
+	o.config.idle_ms = 3600000;
 	http_case_call(c, open_client, &o);
 	assert_int_equal(o.st, OK);
 	return o.client;
@@ -338,12 +339,12 @@ static void test_odd_answers(void **state)
 	http_case_open(&c);
 	r.config = (struct http_call_config){.method = "GET", .target = "/"};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-		uint32_t limit_ms = rows[i].hold && rows[i].st == E_PEER ? 200 : 20000;
+		bool silent = rows[i].hold && rows[i].st == E_PEER, head = rows[i].body[0];
 		struct fake f;
 
 		fake_open(&f, rows[i].text, rows[i].hold);
 		r.client = make_client(&c, f.port,
-			(struct http_client_config){.head_ms = limit_ms, .silence_ms = limit_ms});
+			(struct http_client_config){.head_ms = silent && !head ? 200 : 0, .silence_ms = silent ? 200 : 0});
 		ask(&r);
 		if (r.st != rows[i].st)
 			fail_msg("row %zu: %d (%s)", i, r.st, r.err.msg);
@@ -351,12 +352,31 @@ static void test_odd_answers(void **state)
 		assert_int_equal(r.kept, rows[i].kept);
 		http_case_call(&c, close_client, r.client);
 		fake_close(&f);
-		/* Nobody listens there any more. */
-		r.client = make_client(&c, f.port, (struct http_client_config){0});
-		ask(&r);
-		assert_int_equal(r.st, E_PEER);
-		http_case_call(&c, close_client, r.client);
 	}
+	buf_deinit(&r.body);
+	http_case_close(&c);
+}
+
+/* A port that is taken, and where nobody listens. */
+static void test_no_listener(void **state)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET};
+	socklen_t size = sizeof(sin);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct http_case c;
+	struct result r = {.c = &c};
+
+	inet_pton(AF_INET, "127.0.0.1", &sin.sin_addr);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	getsockname(fd, (struct sockaddr *)&sin, &size);
+	http_case_init(&c);
+	http_case_open(&c);
+	r.client = make_client(&c, ntohs(sin.sin_port), (struct http_client_config){0});
+	r.config = (struct http_call_config){.method = "GET", .target = "/"};
+	ask(&r);
+	assert_int_equal(r.st, E_PEER);
+	http_case_call(&c, close_client, r.client);
+	close(fd);
 	buf_deinit(&r.body);
 	http_case_close(&c);
 }
@@ -462,6 +482,7 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_odd_answers),
+		cmocka_unit_test(test_no_listener),
 		cmocka_unit_test(test_connect_limit),
 		cmocka_unit_test(test_cancel_within_piece),
 		cmocka_unit_test(test_urls),

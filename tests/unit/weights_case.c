@@ -132,3 +132,41 @@ void case_copy(const char *golden, case_edit_fn *edit, const void *arg, const st
 	free(body);
 	json_decref(header);
 }
+
+enum status case_load(struct model_weights **out, const char *from, enum weights_quantization q, struct shard_plan plan,
+	struct error *err)
+{
+	struct kernel_config kc = {.isa = CPU_ISA_REF, .threads = 2};
+	struct weights_options o = weights_options_default();
+	struct kernel *kn;
+	enum status st;
+
+	o.plan = plan;
+	o.quantization = q;
+	assert_int_equal(kernel_create(&kn, &kc, err), OK);
+	st = weights_load(out, from, kn, &o, err);
+	kernel_destroy(kn);
+	return st;
+}
+
+struct model_weights *case_must_load(const char *from, enum weights_quantization q, struct shard_plan plan)
+{
+	struct model_weights *w = NULL;
+	struct error err;
+
+	if (case_load(&w, from, q, plan, &err) != OK)
+		fail_msg("%s", err.msg);
+	return w;
+}
+
+void case_refused(enum status status, const char *says)
+{
+	struct model_weights *w;
+	struct error err;
+	enum status st = case_load(&w, case_dir(), QUANTIZATION_STORED, shard_plan_whole(), &err);
+
+	if (st == OK)
+		fail_msg("loaded; expected '%s'", says);
+	if (st != status || !strstr(err.msg, says))
+		fail_msg("status %d, '%s'; expected %d, '%s'", st, err.msg, status, says);
+}

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "weights/safetensors.h"
+#include "weights/weights.h"
 
 /* A tensor on its way from one file to the other. */
 struct case_tensor {
@@ -35,5 +36,12 @@ void case_write_json(const char *name, json_t *root);
 /* Writes the tensors of a golden checkpoint as model.safetensors, with its documents. `extra` (may be
  * NULL) is one more tensor. */
 void case_copy(const char *golden, case_edit_fn *edit, const void *arg, const struct case_tensor *extra);
+
+/* Packs a checkpoint for the reference kernels; case_must_load() fails the test where that fails. */
+enum status case_load(struct model_weights **out, const char *from, enum weights_quantization q, struct shard_plan plan,
+	struct error *err);
+struct model_weights *case_must_load(const char *from, enum weights_quantization q, struct shard_plan plan);
+/* The one of the directory is refused with this status, and a message that holds `says`. */
+void case_refused(enum status status, const char *says);
 
 #endif

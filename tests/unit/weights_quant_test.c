@@ -16,42 +16,6 @@
 #define DESCRIPTION "quant_model_description.json"
 #define SAMPLES 300
 
-static enum status load_dir(struct model_weights **w, const char *dir, struct shard_plan plan, struct error *err)
-{
-	struct kernel_config kc = {.isa = CPU_ISA_REF, .threads = 2};
-	struct weights_options o = weights_options_default();
-	struct kernel *kn;
-	enum status st;
-
-	o.plan = plan;
-	assert_int_equal(kernel_create(&kn, &kc, err), OK);
-	st = weights_load(w, dir, kn, &o, err);
-	kernel_destroy(kn);
-	return st;
-}
-
-static struct model_weights *must_load(const char *dir, struct shard_plan plan)
-{
-	struct model_weights *w = NULL;
-	struct error err;
-
-	if (load_dir(&w, dir, plan, &err) != OK)
-		fail_msg("%s", err.msg);
-	return w;
-}
-
-static void refused(enum status status, const char *says)
-{
-	struct model_weights *w;
-	struct error err;
-	enum status st = load_dir(&w, case_dir(), shard_plan_whole(), &err);
-
-	if (st == OK)
-		fail_msg("loaded; expected '%s'", says);
-	if (st != status || !strstr(err.msg, says))
-		fail_msg("status %d, '%s'; expected %d, '%s'", st, err.msg, status, says);
-}
-
 /* --- elements ----------------------------------------------------------------------------------- */
 
 struct files {
@@ -155,7 +119,7 @@ static void check_checkpoint(const char *golden, bool int4, uint32_t group)
 
 	snprintf(dir, sizeof(dir), "%s/golden/%s", TEST_DATA, golden);
 	assert_int_equal(safetensors_open_dir(&f.set, dir, &err), OK);
-	f.w = must_load(dir, shard_plan_whole());
+	f.w = case_must_load(dir, QUANTIZATION_STORED, shard_plan_whole());
 	assert_true(f.w->config.integer);
 	l = &f.w->layers[1];
 	check_static(&f, &l->attn.q_a_proj, L1 "self_attn.q_a_proj");
@@ -192,12 +156,12 @@ static void test_elements(void **state)
 static void test_shards(void **state)
 {
 	const char *dir = TEST_DATA "/golden/v31-w8a8";
-	struct model_weights *whole = must_load(dir, shard_plan_whole()), *r[2];
+	struct model_weights *whole = case_must_load(dir, QUANTIZATION_STORED, shard_plan_whole()), *r[2];
 	const struct weight *w = &whole->layers[0].attn.o_proj, *a, *b;
 
 	for (uint32_t i = 0; i < 2; i++)
-		r[i] = must_load(
-			dir, (struct shard_plan){.tp_rank = i, .tp_size = 2, .ep_rank = 0, .ep_size = 1});
+		r[i] = case_must_load(
+			dir, QUANTIZATION_STORED, (struct shard_plan){.tp_rank = i, .tp_size = 2, .ep_rank = 0, .ep_size = 1});
 	a = &r[0]->layers[0].attn.o_proj;
 	b = &r[1]->layers[0].attn.o_proj;
 	assert_int_equal(a->k + b->k, w->k);
@@ -239,10 +203,10 @@ static int other_types(struct case_tensor *t, const void *arg)
 
 static void test_types(void **state)
 {
-	struct model_weights *want = must_load(TEST_DATA "/golden/v31-w8a8", shard_plan_whole()), *got;
+	struct model_weights *want = case_must_load(TEST_DATA "/golden/v31-w8a8", QUANTIZATION_STORED, shard_plan_whole()), *got;
 
 	case_copy("v31-w8a8", other_types, NULL, NULL);
-	got = must_load(case_dir(), shard_plan_whole());
+	got = case_must_load(case_dir(), QUANTIZATION_STORED, shard_plan_whole());
 	for (uint32_t l = 0; l < 2; l++) {
 		const struct weight *a = &want->layers[l].attn.o_proj, *b = &got->layers[l].attn.o_proj;
 
@@ -274,11 +238,11 @@ static void test_file_name(void **state)
 	case_copy("v31-w8a8", NULL, NULL, NULL);
 	snprintf(path, sizeof(path), "%s/" DESCRIPTION, case_dir());
 	assert_int_equal(remove(path), 0);
-	refused(E_UNSUPPORTED, "is I8, expected BF16, F32 or F8_E4M3");
+	case_refused(E_UNSUPPORTED, "is I8, expected BF16, F32 or F8_E4M3");
 	case_write_json("quant_model_description_w8a8_dynamic.json", case_json("v31-w8a8", DESCRIPTION));
-	weights_destroy(must_load(case_dir(), shard_plan_whole()));
+	weights_destroy(case_must_load(case_dir(), QUANTIZATION_STORED, shard_plan_whole()));
 	case_write_json("quant_model_description_x.json", case_json("v31-w8a8", DESCRIPTION));
-	refused(E_FORMAT, "2 files quant_model_description*.json");
+	case_refused(E_FORMAT, "2 files quant_model_description*.json");
 }
 
 /* Float MTP layers may have no entries. */
@@ -301,7 +265,7 @@ static void test_entries(void **state)
 	case_copy("v31-w8a8", float_mtp, NULL, NULL);
 	case_write_json(DESCRIPTION, next);
 	/* Taken as float, it lacks what a float layer has, and nobody asks for a scheme. */
-	refused(E_FORMAT, "model.layers.2.self_attn.q_a_proj.weight is missing");
+	case_refused(E_FORMAT, "model.layers.2.self_attn.q_a_proj.weight is missing");
 }
 
 /* --- refusals ----------------------------------------------------------------------------------- */
@@ -365,7 +329,7 @@ static void test_entry_refusals(void **state)
 				e->text[0] == '#' ? json_integer(e->number) : json_string(e->text));
 		case_copy(e->golden, NULL, NULL, NULL);
 		case_write_json(DESCRIPTION, d);
-		refused(e->status, e->says);
+		case_refused(e->status, e->says);
 	}
 }
 
@@ -402,7 +366,7 @@ static void test_refusals_name_all(void **state)
 			json_object_del(d, cases[i].key);
 		case_copy(cases[i].golden, NULL, NULL, NULL);
 		case_write_json(DESCRIPTION, d);
-		if (load_dir(&w, case_dir(), shard_plan_whole(), &err) == OK)
+		if (case_load(&w, case_dir(), QUANTIZATION_STORED, shard_plan_whole(), &err) == OK)
 			fail_msg("%s as %s loaded", cases[i].key, cases[i].text);
 		if (!strstr(err.msg, cases[i].file) || !strstr(err.msg, cases[i].tensor) ||
 			!strstr(err.msg, cases[i].scheme))
@@ -456,7 +420,7 @@ static void test_tensor_refusals(void **state)
 {
 	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
 		case_copy("v31-w8a8", apply, &changes[i], NULL);
-		refused(changes[i].status, changes[i].says);
+		case_refused(changes[i].status, changes[i].says);
 	}
 }
 
@@ -472,7 +436,7 @@ static int bad_wide(struct case_tensor *t, const void *arg)
 static void test_wide_scale(void **state)
 {
 	case_copy("v31-w8a8", bad_wide, NULL, NULL);
-	refused(E_FORMAT, "o_proj.deq_scale: scale 3 is nan");
+	case_refused(E_FORMAT, "o_proj.deq_scale: scale 3 is nan");
 }
 
 static int bad_norm(struct case_tensor *t, const void *arg)
@@ -485,7 +449,7 @@ static int bad_norm(struct case_tensor *t, const void *arg)
 static void test_norm_not_finite(void **state)
 {
 	case_copy("v31-w8a8", bad_norm, NULL, NULL);
-	refused(E_FORMAT, "model.norm.weight: value 0 is ");
+	case_refused(E_FORMAT, "model.norm.weight: value 0 is ");
 }
 
 /* Groups cannot be divided among more ranks than there are. */
@@ -495,12 +459,12 @@ static void test_group_ranks(void **state)
 	struct error err;
 	struct shard_plan plan = {.tp_rank = 0, .tp_size = 2, .ep_rank = 0, .ep_size = 1};
 
-	assert_int_not_equal(load_dir(&w, TEST_DATA "/golden/v31-w4a8-g256",
+	assert_int_not_equal(case_load(&w, TEST_DATA "/golden/v31-w4a8-g256", QUANTIZATION_STORED,
 				     (struct shard_plan){.tp_rank = 1, .tp_size = 2, .ep_rank = 0, .ep_size = 1},
 				     &err),
 		OK);
 	assert_non_null(strstr(err.msg, "cannot be divided among 2 ranks"));
-	weights_destroy(must_load(TEST_DATA "/golden/v31-w4a8", plan));
+	weights_destroy(case_must_load(TEST_DATA "/golden/v31-w4a8", QUANTIZATION_STORED, plan));
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, case_setup, case_teardown)

@@ -11,38 +11,6 @@
 #include "weights/weights.h"
 #include "weights_case.h"
 
-static struct kernel *kernel(void)
-{
-	struct kernel_config kc = {.isa = CPU_ISA_REF, .threads = 2};
-	struct kernel *kn;
-	struct error err;
-
-	assert_int_equal(kernel_create(&kn, &kc, &err), OK);
-	return kn;
-}
-
-static enum status load(struct model_weights **w, struct error *err)
-{
-	struct weights_options o = weights_options_default();
-	struct kernel *kn = kernel();
-	enum status st = weights_load(w, case_dir(), kn, &o, err);
-
-	kernel_destroy(kn);
-	return st;
-}
-
-static void refused(enum status status, const char *says)
-{
-	struct model_weights *w;
-	struct error err;
-	enum status st = load(&w, &err);
-
-	if (st == OK)
-		fail_msg("loaded; expected '%s'", says);
-	if (st != status || !strstr(err.msg, says))
-		fail_msg("status %d, '%s'; expected %d, '%s'", st, err.msg, status, says);
-}
-
 /* What happens to one tensor. */
 struct change {
 	const char *tensor;
@@ -136,7 +104,7 @@ static void test_changes(void **state)
 {
 	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
 		case_copy("v3-fp8", apply, &changes[i], NULL);
-		refused(changes[i].status, changes[i].says);
+		case_refused(changes[i].status, changes[i].says);
 	}
 }
 
@@ -153,7 +121,7 @@ static void test_biases(void **state)
 
 		snprintf(t.name, sizeof(t.name), "%s", names[i]);
 		case_copy("v3-fp8", NULL, NULL, &t);
-		refused(E_UNSUPPORTED, names[i]);
+		case_refused(E_UNSUPPORTED, names[i]);
 	}
 }
 
@@ -161,7 +129,7 @@ static void test_nvfp4(void **state)
 {
 	case_copy("v3-fp8", NULL, NULL, NULL);
 	case_write_file("hf_quant_config.json", "{}", 2);
-	refused(E_UNSUPPORTED, "NVFP4");
+	case_refused(E_UNSUPPORTED, "NVFP4");
 }
 
 static int drop_mtp(struct case_tensor *t, const void *arg)
@@ -173,11 +141,9 @@ static int drop_mtp(struct case_tensor *t, const void *arg)
 static void test_without_mtp(void **state)
 {
 	struct model_weights *w;
-	struct error err;
 
 	case_copy("v3-fp8", drop_mtp, NULL, NULL);
-	if (load(&w, &err) != OK)
-		fail_msg("%s", err.msg);
+	w = case_must_load(case_dir(), QUANTIZATION_STORED, shard_plan_whole());
 	assert_null(w->mtp);
 	weights_destroy(w);
 }
@@ -222,14 +188,12 @@ static void test_scale_types(void **state)
 {
 	static const char *const types[] = {"BF16", "F8_E8M0", "U8"};
 	struct model_weights *w, *other;
-	struct error err;
 
 	case_copy("v31-fp8", NULL, NULL, NULL);
-	assert_int_equal(load(&w, &err), OK);
+	w = case_must_load(case_dir(), QUANTIZATION_STORED, shard_plan_whole());
 	for (size_t i = 0; i < 3; i++) {
 		case_copy("v31-fp8", convert_scales, types[i], NULL);
-		if (load(&other, &err) != OK)
-			fail_msg("%s: %s", types[i], err.msg);
+		other = case_must_load(case_dir(), QUANTIZATION_STORED, shard_plan_whole());
 		for (uint32_t l = 0; l < w->config.num_hidden_layers; l++) {
 			same_matrix(&w->layers[l].attn.kv_a_proj, &other->layers[l].attn.kv_a_proj);
 			same_matrix(&w->layers[l].attn.kv_b_kt, &other->layers[l].attn.kv_b_kt);

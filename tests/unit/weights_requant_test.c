@@ -17,32 +17,6 @@
 #define EDITED L1 "mlp.experts.3.down_proj.weight"
 #define SAMPLES 60
 
-static enum status load_as(struct model_weights **w, const char *dir, enum weights_quantization q,
-	struct shard_plan plan, struct error *err)
-{
-	struct kernel_config kc = {.isa = CPU_ISA_REF, .threads = 2};
-	struct weights_options o = weights_options_default();
-	struct kernel *kn;
-	enum status st;
-
-	o.plan = plan;
-	o.quantization = q;
-	assert_int_equal(kernel_create(&kn, &kc, err), OK);
-	st = weights_load(w, dir, kn, &o, err);
-	kernel_destroy(kn);
-	return st;
-}
-
-static struct model_weights *must_load(const char *dir, struct shard_plan plan)
-{
-	struct model_weights *w = NULL;
-	struct error err;
-
-	if (load_as(&w, dir, QUANTIZATION_W8A8_DYNAMIC, plan, &err) != OK)
-		fail_msg("%s", err.msg);
-	return w;
-}
-
 struct files {
 	struct safetensors *set;
 	struct model_weights *w;
@@ -104,7 +78,7 @@ static void check_checkpoint(const char *golden, enum weight_format floats)
 
 	snprintf(dir, sizeof(dir), "%s/golden/%s", TEST_DATA, golden);
 	assert_int_equal(safetensors_open_dir(&f.set, dir, &err), OK);
-	f.w = must_load(dir, shard_plan_whole());
+	f.w = case_must_load(dir, QUANTIZATION_W8A8_DYNAMIC, shard_plan_whole());
 	assert_true(f.w->config.integer);
 	l = &f.w->layers[1];
 	check_matrix(&f, &l->attn.q_a_proj, L1 "self_attn.q_a_proj", -1);
@@ -144,10 +118,10 @@ static void check_shards(const char *golden, uint32_t size)
 	char dir[256];
 
 	snprintf(dir, sizeof(dir), "%s/golden/%s", TEST_DATA, golden);
-	whole = must_load(dir, shard_plan_whole());
+	whole = case_must_load(dir, QUANTIZATION_W8A8_DYNAMIC, shard_plan_whole());
 	w = &whole->layers[0].mlp.down;
 	for (uint32_t r = 0; r < size; r++) {
-		part = must_load(dir, (struct shard_plan){.tp_rank = r, .tp_size = size, .ep_size = 1});
+		part = case_must_load(dir, QUANTIZATION_W8A8_DYNAMIC, (struct shard_plan){.tp_rank = r, .tp_size = size, .ep_size = 1});
 		p = &part->layers[0].mlp.down;
 		for (uint32_t row = 0; row < w->n; row += 3) {
 			assert_true(p->scales[weight_scale_index(p, row, 0)] ==
@@ -200,7 +174,7 @@ static void test_rows(void **state)
 	const struct weight *m;
 
 	case_copy("v31-bf16", edit_rows, NULL, NULL);
-	w = must_load(case_dir(), shard_plan_whole());
+	w = case_must_load(case_dir(), QUANTIZATION_W8A8_DYNAMIC, shard_plan_whole());
 	m = &w->layers[1].experts[3].down;
 	for (uint32_t i = 0; i < sizeof(want) / sizeof(*want); i++)
 		assert_true(weight_get(m, 0, i) == want[i]); /* halves go to even */
@@ -222,7 +196,7 @@ static void refused(const char *golden, enum weights_quantization q, const char 
 	enum status st;
 
 	snprintf(dir, sizeof(dir), "%s/golden/%s", TEST_DATA, golden);
-	st = load_as(&w, dir, q, shard_plan_whole(), &err);
+	st = case_load(&w, dir, q, shard_plan_whole(), &err);
 	if (st == OK)
 		fail_msg("%s loaded; expected '%s'", golden, says);
 	if (st != E_INVAL || !strstr(err.msg, says))
@@ -248,14 +222,14 @@ static void test_names(void **state)
 		assert_int_equal(weights_quantization_parse(weights_quantization_name(q)), q);
 	assert_int_equal(weights_quantization_parse(""), QUANTIZATION_COUNT);
 	assert_int_equal(weights_quantization_parse("awq"), QUANTIZATION_COUNT);
-	assert_int_equal(load_as(&a, TEST_DATA "/golden/v3-fp8", QUANTIZATION_STORED, shard_plan_whole(), &err), OK);
-	assert_int_equal(load_as(&b, TEST_DATA "/golden/v3-fp8", QUANTIZATION_FP8, shard_plan_whole(), &err), OK);
+	assert_int_equal(case_load(&a, TEST_DATA "/golden/v3-fp8", QUANTIZATION_STORED, shard_plan_whole(), &err), OK);
+	assert_int_equal(case_load(&b, TEST_DATA "/golden/v3-fp8", QUANTIZATION_FP8, shard_plan_whole(), &err), OK);
 	assert_int_equal(a->bytes, b->bytes);
 	assert_false(b->config.integer);
 	assert_memory_equal(a->map, b->map, a->bytes);
 	weights_destroy(a);
 	weights_destroy(b);
-	assert_int_equal(load_as(&a, TEST_DATA "/golden/v31-w8a8", QUANTIZATION_ASCEND, shard_plan_whole(), &err), OK);
+	assert_int_equal(case_load(&a, TEST_DATA "/golden/v31-w8a8", QUANTIZATION_ASCEND, shard_plan_whole(), &err), OK);
 	weights_destroy(a);
 }
 
