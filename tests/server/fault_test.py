@@ -274,7 +274,7 @@ class LongBodies(Case):
             for i, connection in enumerate(held):
                 connection.request("POST", "/v1/chat/completions" if "messages" in fields else "/v1/completions", body, JSON)
                 s.wait_metric(i + 1, "vllm:num_requests_running")
-            serving.wait_for(lambda: s.metric("fathom:heap_bytes") < 60000000, lambda: s.metric("fathom:heap_bytes"))
+            wait_for(lambda: s.metric("fathom:heap_bytes") < 60000000, lambda: s.metric("fathom:heap_bytes"))
             for connection in held:
                 connection.close()
             s.wait_metric(0, "vllm:num_requests_running")
