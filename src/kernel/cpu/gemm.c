@@ -304,6 +304,17 @@ static void gemm_compute_wide_few(const struct gemm_run *run, const struct gemm_
 	}
 }
 
+/* Panels of a block as `wide` takes them. */
+static void gemm_widen(const struct gemm_ukernels *uk, bool f8, struct gemm_block *b, struct gemm_scratch *s)
+{
+	if (uk->widen) {
+		(f8 ? uk->widen_f8 : uk->widen)((float *)s->w, b->w, b->panel_bytes, b->panels, b->k);
+		b->w = s->w;
+	} else if (f8) {
+		gemm_unpack_f8(uk, b, s);
+	}
+}
+
 /* The same of many, K range by K range: the input is made for all of K, or again for each range. */
 static void gemm_compute_wide_many(const struct gemm_run *run, const struct gemm_task *t, bool fits, bool kept,
 	struct gemm_scratch *s)
@@ -324,8 +335,7 @@ static void gemm_compute_wide_many(const struct gemm_run *run, const struct gemm
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			gemm_place(&b, t, i, k, s);
 			place_scales(&b, t, i, k);
-			(f8 ? uk->widen_f8 : uk->widen)((float *)s->w, b.w, b.panel_bytes, b.panels, b.k);
-			b.w = s->w;
+			gemm_widen(uk, f8, &b, s);
 			uk->wide(&b);
 		}
 	}
