@@ -13,6 +13,18 @@
 #define AHEAD 8192u    /* prefetch distance in each panel that streams by: a range of BF16 */
 #define F8_AHEAD 4096u /* and of F8 */
 
+/* Assembly that stays in place: compilers hold more values at once than there are registers beside the sums, and
+ * move sums to memory. acc += v x; x = a value for all; v = the even or the odd values of 8 pairs. */
+#define FMA(acc, v, x) __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(v), "x"(x))
+#define BROADCAST(x, p) __asm__ volatile("vbroadcastss %1, %0" : "=x"(x) : "m"(*(p)))
+#define ZERO(x) __asm__ volatile("vxorps %0, %0, %0" : "=x"(x))
+#define EVEN(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpslld $16, %0, %0" : "=x"(v) : "m"(*(p)))
+#define ODD(v, p)                                                                                  \
+	__asm__ volatile("vmovdqa %1, %0\n\tvpand %2, %0, %0" : "=x"(v) : "m"(*(p)), "m"(*(const __m256i *)high_halves))
+
+static const uint32_t high_halves[8] __attribute__((aligned(32))) = {0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000,
+	0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000};
+
 /* Where halves h .. of a block are, from K position k on. */
 struct halves {
 	const uint8_t *w;    /* first panel */
@@ -25,15 +37,6 @@ struct halves {
 INLINE size_t half_at(int h)
 {
 	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
-}
-
-/* The first or the second value of 8 pairs. */
-INLINE __m256 widened(const uint8_t *pairs, int odd)
-{
-	__m256i x = _mm256_load_si256((const __m256i *)pairs);
-
-	return _mm256_castsi256_ps(odd ? _mm256_and_si256(x, _mm256_set1_epi32((int)0xFFFF0000))
-				       : _mm256_slli_epi32(x, 16));
 }
 
 /* acc += chains over n of K. */
@@ -55,20 +58,25 @@ INLINE void chain_bf16(__m256 acc[][8], const float *const *a, const struct halv
 			/* Few rows: all inputs, then half by half. Many: the other way, so that registers suffice. */
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M < H; m++)
-				x[m] = _mm256_broadcast_ss(a[m] + k + odd);
+				BROADCAST(x[m], a[m] + k + odd);
 #pragma GCC unroll 8
 			for (int h = 0; h < H; h++) {
-				v[h] = widened(s->w + (size_t)(h / 4) * s->panel_bytes + at + half_at(h), odd);
+				const __m256 *p = (const __m256 *)(s->w + (size_t)(h / 4) * s->panel_bytes + at + half_at(h));
+
+				if (!odd)
+					EVEN(v[h], p);
+				else
+					ODD(v[h], p);
 #pragma GCC unroll 8
 				for (int m = 0; m < M && M < H; m++)
-					acc[m][h] = _mm256_fmadd_ps(v[h], x[m], acc[m][h]);
+					FMA(acc[m][h], v[h], x[m]);
 			}
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M >= H; m++) {
-				x[m] = _mm256_broadcast_ss(a[m] + k + odd);
+				BROADCAST(x[m], a[m] + k + odd);
 #pragma GCC unroll 8
 				for (int h = 0; h < H; h++)
-					acc[m][h] = _mm256_fmadd_ps(v[h], x[m], acc[m][h]);
+					FMA(acc[m][h], v[h], x[m]);
 			}
 		}
 	}
@@ -78,11 +86,16 @@ INLINE void chain_bf16(__m256 acc[][8], const float *const *a, const struct halv
 INLINE void sums_begin(const struct gemm_block *b, const float *c, __m256 acc[][8], bool first, const int M,
 	const int H)
 {
+	bool zero = b->scales || first;
+
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
 		for (int h = 0; h < H; h++)
-			acc[m][h] = b->scales || first ? _mm256_setzero_ps() : _mm256_load_ps(c + m * GEMM_COLS + h * 8);
+			if (zero)
+				ZERO(acc[m][h]);
+			else
+				acc[m][h] = _mm256_load_ps(c + m * GEMM_COLS + h * 8);
 }
 
 /* scales: of the block's first panel in this range. */
@@ -90,17 +103,22 @@ INLINE void sums_end(const struct gemm_block *b, float *c, __m256 acc[][8], cons
 	const int M, const int H)
 {
 #pragma GCC unroll 8
-	for (int h = 0; h < H; h++) {
-		__m256 scale = _mm256_set1_ps(scales ? scales[(size_t)(h / 4) * b->scale_stride] : 1);
-
+	for (int h = 0; h < H; h++)
 #pragma GCC unroll 8
 		for (int m = 0; m < M; m++) {
 			float *p = c + m * GEMM_COLS + h * 8;
-			__m256 old = scales && !first ? _mm256_load_ps(p) : _mm256_setzero_ps();
+			__m256 sum = acc[m][h], scale;
 
-			_mm256_store_ps(p, scales ? _mm256_fmadd_ps(acc[m][h], scale, old) : acc[m][h]);
+			if (scales) {
+				if (first)
+					ZERO(sum);
+				else
+					sum = _mm256_load_ps(p);
+				BROADCAST(scale, scales + (size_t)(h / 4) * b->scale_stride);
+				FMA(sum, acc[m][h], scale);
+			}
+			_mm256_store_ps(p, sum);
 		}
-	}
 }
 
 /* M rows and H halves from half h0 on, over the range of n from k. */
@@ -208,24 +226,22 @@ static void unpack_f8(uint16_t *out, const uint8_t *in, size_t n)
 	}
 }
 
-/* A range of `panels` panels from p0 on, by way of BF16. */
-static void f8_range(const struct gemm_block *b, uint32_t p0, uint32_t panels, uint32_t k, uint32_t n)
+/* A range by way of BF16. */
+static void f8_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	uint16_t w[GEMM_PANELS * RANGE * WEIGHT_PANEL_ROWS] __attribute__((aligned(64)));
 	const uint8_t *a[FEW_ROWS];
 	struct gemm_block one = *b;
 
-	for (uint32_t p = 0; p < panels; p++)
+	for (uint32_t p = 0; p < b->panels; p++)
 		unpack_f8(w + (size_t)p * n * WEIGHT_PANEL_ROWS,
-			b->w + (p0 + p) * b->panel_bytes + (size_t)k * WEIGHT_PANEL_ROWS, (size_t)n * WEIGHT_PANEL_ROWS);
-	one.c += p0 * WEIGHT_PANEL_ROWS;
+			b->w + p * b->panel_bytes + (size_t)k * WEIGHT_PANEL_ROWS, (size_t)n * WEIGHT_PANEL_ROWS);
 	one.a = a;
 	one.first = b->first && k == 0;
 	one.w = (const uint8_t *)w;
 	one.panel_bytes = (size_t)n * WEIGHT_PANEL_ROWS * 2;
-	one.panels = panels;
 	one.k = n;
-	one.scales += p0 * b->scale_stride + k / WEIGHT_SCALE_BLOCK;
+	one.scales += k / WEIGHT_SCALE_BLOCK;
 	one.next = one.w;
 	one.next_bytes = one.panel_bytes;
 	for (uint32_t row0 = 0; row0 < b->rows; row0 += FEW_ROWS, one.c += FEW_ROWS * GEMM_COLS) {
@@ -237,106 +253,108 @@ static void f8_range(const struct gemm_block *b, uint32_t p0, uint32_t panels, u
 }
 
 /* What 32 bytes of a tile become: F16 of 2^-8 times the values, those of 16 rows for a k, then for the next one.
- * NaN codes come out as numbers; `seen` has the largest codes. */
+ * NaN codes come out as numbers; `seen` has twice the largest magnitudes. */
 struct f8_pair {
 	__m256i f16[2];
 };
 
-INLINE struct f8_pair f8_pair_load(const uint8_t *p, __m256i seen[2])
+INLINE struct f8_pair f8_pair_load(const uint8_t *p, __m256i *seen)
 {
-	const __m256i apart = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+	static const uint8_t apart[32] __attribute__((aligned(32))) = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13,
+		15, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
 	const __m256i up = _mm256_set1_epi8((char)128);
-	__m256i x = _mm256_load_si256((const __m256i *)p), y = _mm256_shuffle_epi8(x, apart);
-	__m256i s = _mm256_and_si256(y, up);
+	__m256i x = _mm256_load_si256((const __m256i *)p), s;
 
-	seen[0] = _mm256_max_epi8(seen[0], x);
-	seen[1] = _mm256_max_epu8(seen[1], x);
+	*seen = _mm256_max_epu8(*seen, _mm256_add_epi8(x, x));
+	__asm__ volatile("vpshufb %1, %0, %0" : "+x"(x) : "m"(*(const __m256i *)apart));
+	s = _mm256_and_si256(x, up);
 	/* 128 (byte + sign byte), both with their sign: the magnitude moved up, below the sign. */
-	return (struct f8_pair){{_mm256_maddubs_epi16(up, _mm256_unpacklo_epi8(y, s)),
-		_mm256_maddubs_epi16(up, _mm256_unpackhi_epi8(y, s))}};
+	return (struct f8_pair){{_mm256_maddubs_epi16(up, _mm256_unpacklo_epi8(x, s)),
+		_mm256_maddubs_epi16(up, _mm256_unpackhi_epi8(x, s))}};
 }
 
-INLINE bool f8_nan_seen(const __m256i seen[2])
+INLINE bool f8_nan_seen(__m256i seen)
 {
-	__m256i nan = _mm256_or_si256(_mm256_cmpeq_epi8(seen[0], _mm256_set1_epi8(0x7F)),
-		_mm256_cmpeq_epi8(seen[1], _mm256_set1_epi8((char)0xFF)));
-
-	return !_mm256_testz_si256(nan, nan);
+	return _mm256_movemask_epi8(_mm256_cmpeq_epi8(seen, _mm256_set1_epi8((char)0xFE))) != 0;
 }
 
-/* M rows and the H / 4 panels from p on, read as they are. x: input times 2^8. False where there are NaN codes:
+/* M rows and H halves from half h0 on, read as they are. x: input times 2^8. False where there are NaN codes:
  * nothing is stored. */
-INLINE bool rows_f8(const struct gemm_block *b, uint32_t p, float x[][RANGE], uint32_t k, uint32_t n, const int M,
+INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uint32_t k, uint32_t n, const int M,
 	const int H)
 {
-	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS;
-	const uint8_t *near = ahead_by(b, p, at, bytes, F8_AHEAD);
-	__m256i seen[2] = {_mm256_set1_epi8((char)0x80), _mm256_setzero_si256()};
-	float *c = b->c + p * WEIGHT_PANEL_ROWS;
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
+	size_t tile0 = half_at((int)h0) / 2;
+	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD) + tile0;
+	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
+	__m256i seen = _mm256_setzero_si256();
 	__m256 acc[8][8];
 
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
 		for (int h = 0; h < H; h++)
-			acc[m][h] = _mm256_setzero_ps();
-	at += p * b->panel_bytes;
+			ZERO(acc[m][h]);
 	for (uint32_t i = 0; i < n; i += 2) {
 		size_t from = i / WEIGHT_K_STEP * (STEP_BYTES / 2) + i % WEIGHT_K_STEP * 16;
 
 #pragma GCC unroll 4
 		for (int t = 0; t < H / 2; t++) {
-			size_t tile = from + (size_t)(t % 2) * (TILE_BYTES / 2);
-			struct f8_pair v = f8_pair_load(b->w + at + (size_t)(t / 2) * b->panel_bytes + tile, seen);
+			size_t tile = from + half_at(2 * t) / 2;
+			struct f8_pair v = f8_pair_load(w + (size_t)(t / 2) * b->panel_bytes + tile, &seen);
 
 			_mm_prefetch((const char *)near + (size_t)(t / 2) * b->next_bytes + tile, _MM_HINT_T0);
 #pragma GCC unroll 2
 			for (int odd = 0; odd < 2; odd++) {
 				__m256 v0 = _mm256_cvtph_ps(_mm256_castsi256_si128(v.f16[odd]));
-				__m256 v1 = _mm256_cvtph_ps(_mm256_extracti128_si256(v.f16[odd], 1));
+				__m256 v1 = _mm256_cvtph_ps(_mm256_extracti128_si256(v.f16[odd], 1)), y;
 
 #pragma GCC unroll 8
 				for (int m = 0; m < M; m++) {
-					__m256 y = _mm256_broadcast_ss(x[m] + i + odd);
-
-					acc[m][2 * t] = _mm256_fmadd_ps(v0, y, acc[m][2 * t]);
-					acc[m][2 * t + 1] = _mm256_fmadd_ps(v1, y, acc[m][2 * t + 1]);
+					BROADCAST(y, x + m * (int)RANGE + i + odd);
+					FMA(acc[m][2 * t], v0, y);
+					FMA(acc[m][2 * t + 1], v1, y);
 				}
 			}
 		}
 	}
 	if (f8_nan_seen(seen))
 		return false;
-	sums_end(b, c, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M, H);
+	sums_end(b, b->c + h0 * 8, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M,
+		H);
 	return true;
+}
+
+/* 2^8 times a range of a row. */
+INLINE void times_256(float *out, const float *in, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i += 8)
+		_mm256_store_ps(out + i, _mm256_mul_ps(_mm256_loadu_ps(in + i), _mm256_set1_ps(256)));
+}
+
+/* Up to three rows over one range. */
+static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	float x[3 * RANGE] __attribute__((aligned(64)));
+	bool done = true;
+
+	for (uint32_t m = 0; m < b->rows; m++)
+		times_256(x + m * RANGE, (const float *)b->a[m] + k, n);
+	if (b->rows == 1 && b->panels == 2)
+		done = rows_f8(b, 0, x, k, n, 1, 8);
+	else
+		for (uint32_t h = 0; h < 4 * b->panels && done; h += b->rows == 3 ? 2 : 4)
+			done = b->rows == 3   ? rows_f8(b, h, x, k, n, 3, 2)
+			       : b->rows == 2 ? rows_f8(b, h, x, k, n, 2, 4)
+					      : rows_f8(b, h, x, k, n, 1, 4);
+	if (!done)
+		f8_range(b, k, n);
 }
 
 void gemm_f8_avx2(const struct gemm_block *b)
 {
-	float x[3][RANGE] __attribute__((aligned(64)));
-
-	for (uint32_t k = 0, n; k < b->k; k += n) {
-		uint32_t step = b->rows == 1 ? b->panels : 1;
-
-		n = b->k - k < RANGE ? b->k - k : RANGE;
-		if (b->rows > 3) {
-			f8_range(b, 0, b->panels, k, n);
-			continue;
-		}
-		for (uint32_t m = 0; m < b->rows; m++)
-			for (uint32_t i = 0; i < n; i++)
-				x[m][i] = ((const float *)b->a[m])[k + i] * 256;
-		for (uint32_t p = 0; p < b->panels; p += step) {
-			bool done = b->rows == 3 ? rows_f8(b, p, x, k, n, 3, 4)
-				  : b->rows == 2 ? rows_f8(b, p, x, k, n, 2, 4)
-				  : step == 2    ? rows_f8(b, p, x, k, n, 1, 8)
-						 : rows_f8(b, p, x, k, n, 1, 4);
-
-			if (!done)
-				f8_range(b, p, step, k, n);
-		}
-	}
+	for (uint32_t k = 0; k < b->k; k += RANGE)
+		(b->rows <= 3 ? f8_few_range : f8_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
 }
 
 const struct gemm_ukernels gemm_ukernels_avx2 = {
