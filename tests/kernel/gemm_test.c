@@ -193,6 +193,8 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 	const uint8_t **a = malloc(sizeof(*a) * rows);
 	float *c = guarded_alloc(sizeof(*c) * room * GEMM_COLS);
 	struct gemm_block b = {.c = c, .sum = sum, .a = a, .rows = rows, .panels = panels};
+	bool is_wide = bc->uk->widen_i8 && bc->weight == BLOCK_I8;
+	uint16_t *wide = guarded_alloc(sizeof(*wide) * rows * (k + 127) / 128 * 128);
 	struct noise_weight w;
 	struct input in;
 
@@ -205,8 +207,13 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 	for (uint32_t k0 = 0; k0 < w.w.k_padded; k0 += b.k) {
 		b.first = k0 == 0;
 		b.k = k0 == 0 && w.w.k_padded > 128 ? 128 : w.w.k_padded - k0;
-		for (uint32_t i = 0; i < rows; i++)
+		for (uint32_t i = 0; i < rows; i++) {
 			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes + k0;
+			if (!is_wide)
+				continue;
+			bc->uk->widen_i8(wide + (size_t)i * b.k, a[i], b.k);
+			a[i] = (const uint8_t *)(wide + (size_t)i * b.k);
+		}
 		b.w = w.w.panels + (size_t)k0 * 32 * bits / 8;
 		b.next = b.w;
 		b.next_bytes = b.panel_bytes = w.w.panel_bytes;
@@ -230,6 +237,7 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 			assert_true(c[i * GEMM_COLS + j] == 0);
 	}
 	guarded_free(c);
+	guarded_free(wide);
 	guarded_free(sum);
 	free(a);
 	noise_weight_deinit(&w);

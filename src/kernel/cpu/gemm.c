@@ -57,6 +57,12 @@ static bool gemm_wide(const struct gemm_ukernels *uk, const struct gemm_job *job
 	return uk->wide && job->a->kind == ACT_BF16;
 }
 
+/* Whether integer input of 16 bits is kept for all of K. */
+static bool int_input_fits(const struct gemm_job *job, uint32_t rows)
+{
+	return (size_t)rows * job->w.k_padded * 2 <= GEMM_WIDE_BYTES;
+}
+
 /* Whether a chunk's input is near for all of K. */
 static bool input_fits(const struct gemm_ukernels *uk, const struct gemm_job *job, uint32_t rows)
 {
@@ -185,6 +191,27 @@ static void gemm_unpack_i4(const struct gemm_ukernels *uk, struct gemm_block *b,
 	b->panel_bytes = n;
 }
 
+/* Whether the kernel of a task takes integer input of 16 bits. */
+static bool int_wide(const struct gemm_ukernels *uk, const struct gemm_job *job, bool few)
+{
+	return uk->widen_i8 && !(few && job->w.format == WEIGHT_I4);
+}
+
+/* b->k of integer input from k as 16 bits. Where all of K is kept, each range has its place. */
+static void gemm_widen_int(const struct gemm_ukernels *uk, const struct gemm_task *t, uint32_t k, uint32_t n,
+	bool fits, bool kept, struct gemm_scratch *s)
+{
+	uint16_t *in = (uint16_t *)s->wide + (fits ? (size_t)k * t->rows : 0);
+
+	if (!kept) {
+		gemm_inputs(t, s);
+		for (uint32_t i = 0; i < t->rows; i++)
+			uk->widen_i8(in + (size_t)i * n, s->a[i] + k, n);
+	}
+	for (uint32_t i = 0; i < t->rows; i++)
+		s->a[i] = (const uint8_t *)(in + (size_t)i * n);
+}
+
 /* Integers: ranges of K that do not cross blocks of scales, unless the kernel does them itself. */
 static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_ukernels *row,
 	const struct gemm_task *t, struct gemm_scratch *s)
@@ -192,6 +219,8 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 	const struct weight *w = &t->job->w;
 	bool i4 = w->format == WEIGHT_I4, few = gemm_few(uk, t->job, t->rows);
 	bool scales = few ? uk->few_scales : uk->i8_scales, whole = few && scales;
+	bool wide = int_wide(uk, t->job, few), fits = wide && int_input_fits(t->job, t->rows);
+	bool kept = fits && s->wide_job == t->job && s->wide_row0 == t->row0;
 	gemm_block_fn *fn = !few ? uk->i8 : i4 ? uk->i4_few : uk->i8_few;
 	struct gemm_block b = {.a = s->a, .rows = t->rows};
 
@@ -202,6 +231,8 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 		b.first_scaled = block == 0;
 		b.k = whole ? w->k_padded : few ? end - k : smaller(end - k, uk->k_int);
 		b.k_block = scales && (whole || k + b.k == end) ? w->k_block : 0;
+		if (wide)
+			gemm_widen_int(uk, t, k, b.k, fits, kept, s);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			uint32_t panel0 = t->panel0 + i * GEMM_PANELS;
 			size_t at = weight_scale_index(w, panel0 * WEIGHT_PANEL_ROWS, block);
@@ -216,7 +247,12 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 			if (!scales && k + b.k == end)
 				gemm_add_scaled(row, w, panel0, block, &b);
 		}
-		advance(s, t->rows, b.k);
+		if (!wide)
+			advance(s, t->rows, b.k);
+	}
+	if (wide) {
+		s->wide_job = fits ? t->job : NULL;
+		s->wide_row0 = t->row0;
 	}
 }
 

@@ -63,7 +63,7 @@ struct gemm_scratch {
 	float c[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
 	int32_t sum[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
 	uint8_t w[GEMM_COLS * GEMM_K * 2]; /* panels of F8_BLOCK or BF16 expanded, of I4 to I8 */
-	uint8_t wide[GEMM_WIDE_BYTES];	   /* input as F32: [range][rows][GEMM_WIDE_K], few rows [rows][K] */
+	uint8_t wide[GEMM_WIDE_BYTES];	   /* input as F32, [range][rows][GEMM_WIDE_K], few rows [rows][K]; or of 16 bits */
 	const void *wide_job;		   /* whose rows, from wide_row0, are there for all of K */
 	uint32_t wide_row0;
 	const uint8_t *a[GEMM_ROWS];
@@ -114,6 +114,10 @@ struct gemm_ukernels {
 	gemm_block_fn *i8_few;
 	gemm_block_fn *i4_few;
 	gemm_block_fn *i8;
+
+	/* Rows of bytes to rows of 16 bits for i8 and i8_few, in the order they like; n is a multiple of 64. NULL:
+	 * they take bytes, as i4_few does. */
+	void (*widen_i8)(uint16_t *out, const uint8_t *in, size_t n);
 
 	/* I4 panels to I8 ones of 16 times the value; n bytes in, a multiple of 2048. */
 	void (*unpack_i4)(uint8_t *out, const uint8_t *in, size_t n);

@@ -365,10 +365,11 @@ const struct gemm_ukernels gemm_ukernels_avx2 = {
 	.wide_few = gemm_f32_avx2,
 	.wide_f8_few = gemm_f8_avx2,
 	.unpack_f8 = unpack_f8,
-	.k_int = GEMM_INT_K,
-	.few_rows = 1,
+	.few_rows = FEW_ROWS,
+	.k_int = 256,
 	.i8_few = gemm_i8_avx2,
 	.i4_few = gemm_i4_avx2,
 	.i8 = gemm_i8_avx2,
+	.widen_i8 = gemm_widen_i8_avx2,
 	.unpack_i4 = gemm_unpack_i4_avx2,
 };

@@ -1,134 +1,244 @@
 /*
- * Integer products, avx2 tier: exact, in 16 bits and sums of 32.
+ * Integer products, avx2 tier: exact.
+ *
+ * I8 panels are multiplied in 16 bits, pairs summed in 32: VPMADDUBSW of bytes would saturate. Input rows are 16
+ * bits wide, k 0 and 2 of each four, then 1 and 3, as a panel's bytes become words. Nibbles are small enough for
+ * bytes: 255 * -8, eight products in a sum of 16 bits.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
 #include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define AHEAD 2048u
+#define RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
+#define FEW_ROWS 6u
+#define AHEAD 8192u    /* prefetch distance in each panel that streams by: a range */
+#define I4_AHEAD 4096u /* of nibbles */
+#define I4_RANGE 512u
 
-/* 8 weight rows by 4 k of bytes, as pairs of 16 bits: k 0 and 2, k 1 and 3. */
-struct quad {
-	__m256i even;
-	__m256i odd;
-};
+/* As in gemm_avx2.c. acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
+#define MADD(acc, v, x, t)                                                                         \
+	__asm__ volatile("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(t) : "x"(v), "x"(x))
+#define BROADCAST(x, p) __asm__ volatile("vpbroadcastd %1, %0" : "=x"(x) : "m"(*(const uint32_t *)(p)))
+#define EVEN(v, p)                                                                                 \
+	__asm__ volatile("vmovdqa %1, %0\n\tvpsllw $8, %0, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
+#define ODD(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 
-INLINE struct quad quad_i8(__m256i v)
+INLINE size_t half_at(int h)
 {
-	return (struct quad){_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
 }
 
-/* Four bytes of input for all 8 rows. */
-INLINE struct quad quad_input(const uint8_t *a)
+/* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. */
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n, const int M,
+	const int H, const bool fetch)
 {
-	__m256i v = _mm256_castps_si256(_mm256_broadcast_ss((const float *)a));
-	const __m256i low = _mm256_set1_epi32(0x00FF00FF);
+	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
+	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
+	const uint8_t *w = b->w + p * b->panel_bytes + at0 + half_at((int)h0), *a[8];
+	const uint8_t *near = ahead_by(b, (uint32_t)p, at0, bytes, AHEAD) + half_at((int)h0);
+	__m256i acc[8][8];
 
-	return (struct quad){_mm256_and_si256(v, low), _mm256_and_si256(_mm256_srli_epi16(v, 8), low)};
-}
-
-/* Exact: products of 8 bits, pairs summed in 32. VPMADDUBSW would saturate. */
-INLINE __m256i quad_dot(__m256i c, struct quad w, struct quad a)
-{
-	c = _mm256_add_epi32(c, _mm256_madd_epi16(w.even, a.even));
-	return _mm256_add_epi32(c, _mm256_madd_epi16(w.odd, a.odd));
-}
-
-INLINE void sums_i8(const struct gemm_block *b, int32_t *c, __m256i acc[][4], bool store,
-	const int M, const int H)
-{
-#pragma GCC unroll 4
-	for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++) {
+		a[m] = b->a[row0 + (uint32_t)m] + 2 * (size_t)k;
+#pragma GCC unroll 8
 		for (int h = 0; h < H; h++) {
-			__m256i *p = (__m256i *)(c + m * GEMM_COLS + h * 8);
+			__m256i *from = (__m256i *)(sum + m * GEMM_COLS + h * 8);
 
-			if (store)
-				_mm256_store_si256(p, acc[m][h]);
+			if (b->first && k == 0)
+				__asm__ volatile("vpxor %0, %0, %0" : "=x"(acc[m][h]));
 			else
-				acc[m][h] = b->first ? _mm256_setzero_si256() : _mm256_load_si256(p);
-		}
-}
-
-/* M rows against H halves (8 weight rows) of an I8 panel, from `w`. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, const uint8_t *w, int32_t *c, const int M,
-	const int H)
-{
-	const uint8_t *const *a = b->a + row0;
-	__m256i acc[4][4];
-
-	sums_i8(b, c, acc, false, M, H);
-	for (uint32_t k = 0; k < b->k; k += 4) {
-		const uint8_t *at = w + k / 64 * STEP_BYTES + k % 64 * 16;
-		struct quad x[4];
-
-#pragma GCC unroll 4
-		for (int m = 0; m < M; m++)
-			x[m] = quad_input(a[m] + k);
-#pragma GCC unroll 4
-		for (int h = 0; h < H; h++) {
-			const uint8_t *p = at + (h / 2) * TILE_BYTES + (h % 2) * 32;
-			struct quad v = quad_i8(_mm256_load_si256((const __m256i *)p));
-
-			_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 4
-			for (int m = 0; m < M; m++)
-				acc[m][h] = quad_dot(acc[m][h], v, x[m]);
+				acc[m][h] = _mm256_load_si256(from);
 		}
 	}
-	sums_i8(b, c, acc, true, M, H);
+	for (uint32_t i = 0; i < n; i += 4) {
+		size_t at = i / 64 * STEP_BYTES + i % 64 * 16;
+
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h += 2)
+			if (fetch)
+				_mm_prefetch((const char *)near + (size_t)(h / 4) * b->next_bytes + at + half_at(h),
+					_MM_HINT_T0);
+#pragma GCC unroll 2
+		for (int odd = 0; odd < 2; odd++) {
+			__m256i v[8], x[8], t;
+
+#pragma GCC unroll 8
+			for (int m = 0; m < M && M < H; m++)
+				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+#pragma GCC unroll 8
+			for (int h = 0; h < H; h++) {
+				const __m256i *q =
+					(const __m256i *)(w + (size_t)(h / 4) * b->panel_bytes + at + half_at(h));
+
+				if (odd)
+					ODD(v[h], q);
+				else
+					EVEN(v[h], q);
+#pragma GCC unroll 8
+				for (int m = 0; m < M && M < H; m++)
+					MADD(acc[m][h], v[h], x[m], t);
+			}
+#pragma GCC unroll 8
+			for (int m = 0; m < M && M >= H; m++) {
+				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+#pragma GCC unroll 8
+				for (int h = 0; h < H; h++)
+					MADD(acc[m][h], v[h], x[m], t);
+			}
+		}
+	}
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h++)
+			_mm256_store_si256((__m256i *)(sum + m * GEMM_COLS + h * 8), acc[m][h]);
+}
+
+static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	if (b->rows == 1 && b->panels == 2) {
+		rows_i8(b, 0, 0, k, n, 1, 8, true);
+		return;
+	}
+	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 2 ? 2 : 4)
+		switch (b->rows) {
+		case 1:
+			rows_i8(b, 0, h, k, n, 1, 4, true);
+			break;
+		case 2:
+			rows_i8(b, 0, h, k, n, 2, 4, true);
+			break;
+		case 3:
+			rows_i8(b, 0, h, k, n, 3, 2, true);
+			break;
+		case 4:
+			rows_i8(b, 0, h, k, n, 4, 2, true);
+			break;
+		case 5:
+			rows_i8(b, 0, h, k, n, 5, 2, true);
+			break;
+		default:
+			rows_i8(b, 0, h, k, n, 6, 2, true);
+		}
+}
+
+/* Many rows: a group fetches its share of the next weight, and the next group's sums. */
+static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	struct fetch_share f =
+		fetch_share_begin(b, (size_t)n * WEIGHT_PANEL_ROWS, (b->rows + 5) / 6 * 2 * b->panels);
+
+#define CALL(M)                                                                                    \
+	fetch_share(&f);                                                                           \
+	fetch_sums(b->sum + ((size_t)row0 + M) * GEMM_COLS + h * 8, M);                            \
+	rows_i8(b, row0, h, k, n, M, 2, false)
+	for (uint32_t h = 0; h < 4 * b->panels; h += 2)
+		EACH_GROUP(b, CALL)
+#undef CALL
 }
 
 void gemm_i8_avx2(const struct gemm_block *b)
 {
-	for (uint32_t p = 0; p < b->panels; p++) {
-		const uint8_t *w = b->w + p * b->panel_bytes;
+	for (uint32_t k = 0; k < b->k; k += RANGE)
+		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
+}
 
-		for (uint32_t i = 0; i < b->rows;) {
-			int32_t *c = b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS;
+void gemm_widen_i8_avx2(uint16_t *out, const uint8_t *in, size_t n)
+{
+	const __m256i low = _mm256_set1_epi16(0x00FF);
 
-			if (b->rows - i >= 2) {
-				rows_i8(b, i, w, c, 2, 4);
-				i += 2;
-			} else {
-				rows_i8(b, i, w, c, 1, 4);
-				i += 1;
-			}
-		}
+	for (size_t i = 0; i < n; i += 32) {
+		__m256i x = _mm256_loadu_si256((const __m256i *)(in + i));
+		__m256i even = _mm256_and_si256(x, low), odd = _mm256_srli_epi16(x, 8);
+		__m256i lo = _mm256_unpacklo_epi32(even, odd), hi = _mm256_unpackhi_epi32(even, odd);
+
+		_mm256_storeu_si256((__m256i *)(out + i), _mm256_permute2x128_si256(lo, hi, 0x20));
+		_mm256_storeu_si256((__m256i *)(out + i + 16), _mm256_permute2x128_si256(lo, hi, 0x31));
 	}
 }
 
-/* One row against a panel of nibbles: the low ones are 64 k ahead of the high ones. */
-static void row_i4(const struct gemm_block *b, uint32_t row, const uint8_t *w, int32_t *c)
+/* M rows over Q quads of k, at `at` of each panel, and those 64 k further: all halves, sums in memory. */
+INLINE void quads_i4(const struct gemm_block *b, int32_t *sum, const uint8_t *const *a, size_t at, uint32_t k,
+	const int M, const int Q)
 {
-	const __m256i high = _mm256_set1_epi8((char)0xF0);
-	const uint8_t *a = b->a[row];
-	__m256i acc[1][4];
-
-	sums_i8(b, c, acc, false, 1, 4);
-	for (uint32_t k = 0; k < b->k; k += k % 64 == 60 ? 68 : 4) {
-		const uint8_t *at = w + k / 128 * STEP_BYTES + k % 64 * 16;
-		struct quad x = quad_input(a + k), y = quad_input(a + k + 64);
+	const __m256i nibble = _mm256_set1_epi8(0x0F), ones = _mm256_set1_epi16(16);
+	const __m256i value = _mm256_broadcastsi128_si256(
+		_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1));
+	__m256i x[4][4], y[4][4];
 
 #pragma GCC unroll 4
-		for (int h = 0; h < 4; h++) {
-			const uint8_t *p = at + (h / 2) * TILE_BYTES + (h % 2) * 32;
-			__m256i v = _mm256_load_si256((const __m256i *)p);
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+		for (int q = 0; q < Q; q++) {
+			x[m][q] = _mm256_set1_epi32(load_pair(a[m] + k + 4 * q));
+			y[m][q] = _mm256_set1_epi32(load_pair(a[m] + k + 64 + 4 * q));
+		}
+	for (uint32_t h = 0; h < 4 * b->panels; h++) {
+		const uint8_t *p = b->w + h / 4 * b->panel_bytes + at + half_at((int)h);
+		__m256i t[4];
 
-			_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
-			acc[0][h] = quad_dot(acc[0][h],
-				quad_i8(_mm256_and_si256(_mm256_slli_epi16(v, 4), high)), x);
-			acc[0][h] = quad_dot(acc[0][h], quad_i8(_mm256_and_si256(v, high)), y);
+#pragma GCC unroll 4
+		for (int q = 0; q < Q; q++) {
+			__m256i v = _mm256_load_si256((const __m256i *)(p + 64 * q));
+			__m256i lo = _mm256_shuffle_epi8(value, _mm256_and_si256(v, nibble));
+			__m256i hi = _mm256_shuffle_epi8(value, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble));
+
+#pragma GCC unroll 4
+			for (int m = 0; m < M; m++) {
+				__m256i s = _mm256_maddubs_epi16(x[m][q], lo);
+
+				t[m] = q ? _mm256_add_epi16(t[m], s) : s;
+				t[m] = _mm256_add_epi16(t[m], _mm256_maddubs_epi16(y[m][q], hi));
+			}
+		}
+#pragma GCC unroll 4
+		for (int m = 0; m < M; m++) {
+			__m256i *to = (__m256i *)(sum + m * GEMM_COLS + h * 8);
+
+			_mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_madd_epi16(t[m], ones)));
 		}
 	}
-	sums_i8(b, c, acc, true, 1, 4);
 }
 
+/* M rows over the range of n from k. The first ones fetch what comes next. */
+INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint32_t n, const int M, const int Q)
+{
+	size_t bytes = (size_t)b->k * WEIGHT_PANEL_ROWS / 2;
+	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS;
+
+	for (int m = 0; b->first && k0 == 0 && m < M; m++)
+		memset(sum + m * GEMM_COLS, 0, sizeof(*sum) * b->panels * WEIGHT_PANEL_ROWS);
+	for (uint32_t k = k0; k < k0 + n; k += 128) {
+		size_t at = (size_t)k * WEIGHT_PANEL_ROWS / 2;
+		const char *near[2] = {(const char *)ahead_by(b, 0, at, bytes, I4_AHEAD),
+			(const char *)ahead_by(b, b->panels - 1, at, bytes, I4_AHEAD)};
+
+		for (uint32_t i = 0; i < 64; i += 4 * Q) {
+			for (int q = 0; row0 == 0 && q < 2 * Q; q++)
+				for (uint32_t p = 0; p < b->panels; p++)
+					_mm_prefetch(near[p] + i * 16 + (q / 2) * 64 + (q % 2) * TILE_BYTES, _MM_HINT_T0);
+			quads_i4(b, sum, b->a + row0, at + i * 16, k + i, M, Q);
+		}
+	}
+}
+
+/* Eight products of a row in 16 bits, or as many as registers hold the input of. */
 void gemm_i4_avx2(const struct gemm_block *b)
 {
-	for (uint32_t p = 0; p < b->panels; p++)
-		for (uint32_t i = 0; i < b->rows; i++)
-			row_i4(b, i, b->w + p * b->panel_bytes,
-				b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS);
+	for (uint32_t k = 0, n; k < b->k; k += n) {
+		n = b->k - k < I4_RANGE ? b->k - k : I4_RANGE;
+		for (uint32_t row = 0; row < b->rows; row += 3)
+			switch (b->rows - row) {
+			case 1:
+				rows_i4(b, row, k, n, 1, 4);
+				break;
+			case 2:
+				rows_i4(b, row, k, n, 2, 2);
+				break;
+			default:
+				rows_i4(b, row, k, n, 3, 1);
+			}
+	}
 }
 
 void gemm_unpack_i4_avx2(uint8_t *out, const uint8_t *in, size_t n)
