@@ -28,7 +28,7 @@ static const uint32_t high_halves[8] __attribute__((aligned(32))) = {0xFFFF0000,
 /* Where halves h .. of a block are, from K position k on. */
 struct halves {
 	const uint8_t *w;    /* first panel */
-	const uint8_t *near; /* what is fetched meanwhile, there */
+	const uint8_t *near; /* what is fetched meanwhile: a range of whole panels */
 	size_t panel_bytes;
 	size_t near_bytes;
 };
@@ -46,11 +46,10 @@ INLINE void chain_bf16(__m256 acc[][8], const float *const *a, const struct halv
 	for (uint32_t k = 0; k < n; k += 2) {
 		size_t at = k / WEIGHT_K_STEP * STEP_BYTES + k % WEIGHT_K_STEP * 32;
 
-#pragma GCC unroll 8
-		for (int h = 0; h < H; h += 2)
-			if (fetch)
-				_mm_prefetch((const char *)s->near + (size_t)(h / 4) * s->near_bytes + at + half_at(h),
-					_MM_HINT_T0);
+		if (fetch)
+#pragma GCC unroll 2
+			for (int p = 0; p < (H + 3) / 4; p++)
+				fetch_lines(s->near + (size_t)p * s->near_bytes + k * WEIGHT_PANEL_ROWS * 2, 2);
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
 			__m256 v[8], x[8];
@@ -129,14 +128,14 @@ INLINE void rows_bf16(const struct gemm_block *b, uint32_t row0, uint32_t h0, ui
 	size_t at = (size_t)k * WEIGHT_PANEL_ROWS * 2, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS * 2, p = h0 / 4;
 	const float *scales = b->scales ? b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK : NULL, *a[8];
 	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0),
-		ahead_by(b, (uint32_t)p, at, bytes, AHEAD) + half_at((int)h0), b->panel_bytes, b->next_bytes};
+		ahead_by(b, (uint32_t)p, at, bytes, AHEAD), b->panel_bytes, b->next_bytes};
 	__m256 acc[8][8];
 
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 		a[m] = (const float *)b->a[row0 + (uint32_t)m] + k;
 	sums_begin(b, c, acc, b->first && k == 0, M, H);
-	chain_bf16(acc, a, &s, n, M, H, fetch);
+	chain_bf16(acc, a, &s, n, M, H, fetch && h0 % 4 == 0);
 	sums_end(b, c, acc, scales, b->first && k == 0, M, H);
 }
 
@@ -285,7 +284,7 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 {
 	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
 	size_t tile0 = half_at((int)h0) / 2;
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD) + tile0;
+	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD);
 	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
 	__m256i seen = _mm256_setzero_si256();
 	__m256 acc[8][8];
@@ -303,7 +302,8 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 			size_t tile = from + half_at(2 * t) / 2;
 			struct f8_pair v = f8_pair_load(w + (size_t)(t / 2) * b->panel_bytes + tile, &seen);
 
-			_mm_prefetch((const char *)near + (size_t)(t / 2) * b->next_bytes + tile, _MM_HINT_T0);
+			if (t % 2 == 0 && tile0 == 0)
+				fetch_lines(near + (size_t)(t / 2) * b->next_bytes + i * WEIGHT_PANEL_ROWS, 1);
 #pragma GCC unroll 2
 			for (int odd = 0; odd < 2; odd++) {
 				__m256 v0 = _mm256_cvtph_ps(_mm256_castsi256_si128(v.f16[odd]));

@@ -34,7 +34,7 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
 	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
 	const uint8_t *w = b->w + p * b->panel_bytes + at0 + half_at((int)h0), *a[8];
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at0, bytes, AHEAD) + half_at((int)h0);
+	const uint8_t *near = ahead_by(b, (uint32_t)p, at0, bytes, AHEAD);
 	__m256i acc[8][8];
 
 #pragma GCC unroll 8
@@ -53,11 +53,10 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 	for (uint32_t i = 0; i < n; i += 4) {
 		size_t at = i / 64 * STEP_BYTES + i % 64 * 16;
 
-#pragma GCC unroll 8
-		for (int h = 0; h < H; h += 2)
-			if (fetch)
-				_mm_prefetch((const char *)near + (size_t)(h / 4) * b->next_bytes + at + half_at(h),
-					_MM_HINT_T0);
+		if (fetch && h0 % 4 == 0)
+#pragma GCC unroll 2
+			for (int q = 0; q < (H + 3) / 4; q++)
+				fetch_lines(near + (size_t)q * b->next_bytes + i * WEIGHT_PANEL_ROWS, 2);
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
 			__m256i v[8], x[8], t;
@@ -210,13 +209,12 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 		memset(sum + m * GEMM_COLS, 0, sizeof(*sum) * b->panels * WEIGHT_PANEL_ROWS);
 	for (uint32_t k = k0; k < k0 + n; k += 128) {
 		size_t at = (size_t)k * WEIGHT_PANEL_ROWS / 2;
-		const char *near[2] = {(const char *)ahead_by(b, 0, at, bytes, I4_AHEAD),
-			(const char *)ahead_by(b, b->panels - 1, at, bytes, I4_AHEAD)};
+		const uint8_t *near[2] = {
+			ahead_by(b, 0, at, bytes, I4_AHEAD), ahead_by(b, b->panels - 1, at, bytes, I4_AHEAD)};
 
 		for (uint32_t i = 0; i < 64; i += 4 * Q) {
-			for (int q = 0; row0 == 0 && q < 2 * Q; q++)
-				for (uint32_t p = 0; p < b->panels; p++)
-					_mm_prefetch(near[p] + i * 16 + (q / 2) * 64 + (q % 2) * TILE_BYTES, _MM_HINT_T0);
+			for (uint32_t p = 0; row0 == 0 && p < b->panels; p++)
+				fetch_lines(near[p] + i * WEIGHT_PANEL_ROWS, 2 * Q);
 			quads_i4(b, sum, b->a + row0, at + i * 16, k + i, M, Q);
 		}
 	}

@@ -26,6 +26,14 @@ INLINE const uint8_t *ahead_by(const struct gemm_block *b, uint32_t p, size_t at
 				     : b->next + p * b->next_bytes + (at + distance - bytes);
 }
 
+/* `n` lines into the first cache. In the order of their addresses, however the tiles between are read: only then do
+ * the prefetchers of a core go on from here, and more is on its way than the core itself can wait for. */
+INLINE void fetch_lines(const uint8_t *p, int n)
+{
+	for (int i = 0; i < n; i++)
+		_mm_prefetch((const char *)p + 64 * i, _MM_HINT_T0);
+}
+
 /* What comes after a block, fetched into the second cache a share at a time. */
 struct fetch_share {
 	const char *p;
