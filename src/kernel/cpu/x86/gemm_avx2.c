@@ -22,6 +22,10 @@
 #define ODD(v, p)                                                                                  \
 	__asm__ volatile("vmovdqa %1, %0\n\tvpand %2, %0, %0" : "=x"(v) : "m"(*(p)), "m"(*(const __m256i *)high_halves))
 
+#define EVEN_OF(v, pairs) __asm__ volatile("vpslld $16, %1, %0" : "=x"(v) : "x"(pairs))
+#define ODD_OF(v, pairs) AND(v, pairs, high_halves)
+#define AND(v, x, p) __asm__ volatile("vpand %2, %1, %0" : "=x"(v) : "x"(x), "m"(*(const __m256i *)(p)))
+
 static const uint32_t high_halves[8] __attribute__((aligned(32))) = {0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000,
 	0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000};
 
@@ -251,25 +255,38 @@ static void f8_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 	}
 }
 
-/* What 32 bytes of a tile become: F16 of 2^-8 times the values, those of 16 rows for a k, then for the next one.
- * NaN codes come out as numbers; `seen` has twice the largest magnitudes. */
-struct f8_pair {
-	__m256i f16[2];
+/*
+ * F8 panels of few rows become F32 by shifts alone: a code's magnitude at the upper end of an F32's mantissa is the
+ * value times 2^-120, subnormal codes too, if the CPU does not count denormals as zero. Input is scaled up, so that
+ * sums are ordinary numbers: F8_SUMS times the true ones, each of their roundings the same.
+ *
+ * That holds where input is 0 or its magnitude from 2^-90 to below 2^28: then no sum overflows, and sums smaller
+ * than 2^-82 are exact multiples of 2^-106. Other input and NaN codes go by way of BF16.
+ */
+#define F8_INPUT 0x1p100f
+#define F8_SUMS 0x1p-20f
+#define F8_INPUT_MIN 0x1p-90f
+#define F8_INPUT_END 0x1p28f
+
+/* 32 bytes of a tile as BF16 of 2^-120 times the values: rows 0 - 3 and 8 - 11, then the others. `seen` has twice the
+ * largest magnitudes. */
+struct f8_pairs {
+	__m256i bf16[2];
 };
 
-INLINE struct f8_pair f8_pair_load(const uint8_t *p, __m256i *seen)
+INLINE struct f8_pairs f8_pairs_load(const uint8_t *p, __m256i *seen)
 {
-	static const uint8_t apart[32] __attribute__((aligned(32))) = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13,
-		15, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
-	const __m256i up = _mm256_set1_epi8((char)128);
+	static const uint64_t signs[4] __attribute__((aligned(32))) = {0x8080808080808080, 0x8080808080808080,
+		0x8080808080808080, 0x8080808080808080};
+	const __m256i factors = _mm256_set1_epi16((short)(240 << 8 | 16));
 	__m256i x = _mm256_load_si256((const __m256i *)p), s;
 
+	AND(s, x, signs);
+
 	*seen = _mm256_max_epu8(*seen, _mm256_add_epi8(x, x));
-	__asm__ volatile("vpshufb %1, %0, %0" : "+x"(x) : "m"(*(const __m256i *)apart));
-	s = _mm256_and_si256(x, up);
-	/* 128 (byte + sign byte), both with their sign: the magnitude moved up, below the sign. */
-	return (struct f8_pair){{_mm256_maddubs_epi16(up, _mm256_unpacklo_epi8(x, s)),
-		_mm256_maddubs_epi16(up, _mm256_unpackhi_epi8(x, s))}};
+	/* 16 byte + 240 sign byte, both with their sign: the magnitude four bits up, and the sign. */
+	return (struct f8_pairs){{_mm256_maddubs_epi16(factors, _mm256_unpacklo_epi8(x, s)),
+		_mm256_maddubs_epi16(factors, _mm256_unpackhi_epi8(x, s))}};
 }
 
 INLINE bool f8_nan_seen(__m256i seen)
@@ -277,8 +294,18 @@ INLINE bool f8_nan_seen(__m256i seen)
 	return _mm256_movemask_epi8(_mm256_cmpeq_epi8(seen, _mm256_set1_epi8((char)0xFE))) != 0;
 }
 
-/* M rows and H halves from half h0 on, read as they are. x: input times 2^8. False where there are NaN codes:
- * nothing is stored. */
+/* The tile's rows in order, and the scaling of sums taken off. */
+INLINE void f8_sums(__m256 acc[2])
+{
+	const __m256 back = _mm256_set1_ps(1 / F8_SUMS);
+	__m256 lo = _mm256_mul_ps(acc[0], back), hi = _mm256_mul_ps(acc[1], back);
+
+	acc[0] = _mm256_permute2f128_ps(lo, hi, 0x20);
+	acc[1] = _mm256_permute2f128_ps(lo, hi, 0x31);
+}
+
+/* M rows and H halves from half h0 on. x: [M][RANGE], input times F8_INPUT. False where there are NaN codes: nothing
+ * is stored. */
 INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uint32_t k, uint32_t n, const int M,
 	const int H)
 {
@@ -286,6 +313,7 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 	size_t tile0 = half_at((int)h0) / 2;
 	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD);
 	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
+	const uint32_t csr = _mm_getcsr();
 	__m256i seen = _mm256_setzero_si256();
 	__m256 acc[8][8];
 
@@ -294,42 +322,77 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 #pragma GCC unroll 8
 		for (int h = 0; h < H; h++)
 			ZERO(acc[m][h]);
-	for (uint32_t i = 0; i < n; i += 2) {
-		size_t from = i / WEIGHT_K_STEP * (STEP_BYTES / 2) + i % WEIGHT_K_STEP * 16;
+	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
+	for (uint32_t i = 0; i < n; i += WEIGHT_K_STEP, w += STEP_BYTES / 2, near += STEP_BYTES / 2)
+		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
+			const float *xj = x + i + j;
+			__m256 first[2];
 
+			if (M == 1) {
+				BROADCAST(first[0], xj);
+				BROADCAST(first[1], xj + 1);
+			}
 #pragma GCC unroll 4
-		for (int t = 0; t < H / 2; t++) {
-			size_t tile = from + half_at(2 * t) / 2;
-			struct f8_pair v = f8_pair_load(w + (size_t)(t / 2) * b->panel_bytes + tile, &seen);
+			for (int t = 0; t < H / 2; t++) {
+				const uint8_t *tile = w + (size_t)(t / 2) * b->panel_bytes + half_at(2 * t) / 2;
+				struct f8_pairs both = f8_pairs_load(tile + j * 16, &seen);
 
-			if (t % 2 == 0 && tile0 == 0)
-				fetch_lines(near + (size_t)(t / 2) * b->next_bytes + i * WEIGHT_PANEL_ROWS, 1);
+				if (t % 2 == 0 && tile0 == 0)
+					fetch_lines(near + (size_t)(t / 2) * b->next_bytes + j * WEIGHT_PANEL_ROWS, 1);
 #pragma GCC unroll 2
-			for (int odd = 0; odd < 2; odd++) {
-				__m256 v0 = _mm256_cvtph_ps(_mm256_castsi256_si128(v.f16[odd]));
-				__m256 v1 = _mm256_cvtph_ps(_mm256_extracti128_si256(v.f16[odd], 1)), y;
+				for (int odd = 0; odd < 2; odd++) {
+					__m256 v[2], y;
 
+#pragma GCC unroll 2
+					for (int h = 0; h < 2; h++) {
+						if (odd)
+							ODD_OF(v[h], both.bf16[h]);
+						else
+							EVEN_OF(v[h], both.bf16[h]);
+						if (M == 1)
+							FMA(acc[0][2 * t + h], v[h], first[odd]);
+					}
 #pragma GCC unroll 8
-				for (int m = 0; m < M; m++) {
-					BROADCAST(y, x + m * (int)RANGE + i + odd);
-					FMA(acc[m][2 * t], v0, y);
-					FMA(acc[m][2 * t + 1], v1, y);
+					for (int m = 0; m < M && M > 1; m++) {
+						BROADCAST(y, xj + m * (int)RANGE + odd);
+						FMA(acc[m][2 * t], v[0], y);
+						FMA(acc[m][2 * t + 1], v[1], y);
+					}
 				}
 			}
 		}
-	}
+	_mm_setcsr(csr);
 	if (f8_nan_seen(seen))
 		return false;
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+		for (int t = 0; t < H / 2; t++)
+			f8_sums(&acc[m][2 * t]);
 	sums_end(b, b->c + h0 * 8, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M,
 		H);
 	return true;
 }
 
-/* 2^8 times a range of a row. */
-INLINE void times_256(float *out, const float *in, uint32_t n)
+/* F8_INPUT times a range of a row; false where a value is too large or too small for that. */
+INLINE bool f8_input(float *out, const float *in, uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i += 8)
-		_mm256_store_ps(out + i, _mm256_mul_ps(_mm256_loadu_ps(in + i), _mm256_set1_ps(256)));
+	const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+	const __m256i min = _mm256_castps_si256(_mm256_set1_ps(F8_INPUT_MIN));
+	const __m256i max = _mm256_sub_epi32(
+		_mm256_castps_si256(_mm256_set1_ps(F8_INPUT_END)), _mm256_add_epi32(min, _mm256_set1_epi32(1)));
+	__m256i bad = _mm256_setzero_si256();
+
+	for (uint32_t i = 0; i < n; i += 8) {
+		__m256 x = _mm256_loadu_ps(in + i);
+		__m256i y = _mm256_and_si256(_mm256_castps_si256(x), magnitude), above = _mm256_sub_epi32(y, min);
+		__m256i good = _mm256_or_si256(_mm256_cmpeq_epi32(y, _mm256_setzero_si256()),
+			_mm256_cmpeq_epi32(_mm256_min_epu32(above, max), above));
+
+		bad = _mm256_or_si256(bad, _mm256_xor_si256(good, _mm256_set1_epi32(-1)));
+		_mm256_store_ps(out + i, _mm256_mul_ps(x, _mm256_set1_ps(F8_INPUT)));
+	}
+	return _mm256_testz_si256(bad, bad);
 }
 
 /* Up to three rows over one range. */
@@ -339,8 +402,8 @@ static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 	bool done = true;
 
 	for (uint32_t m = 0; m < b->rows; m++)
-		times_256(x + m * RANGE, (const float *)b->a[m] + k, n);
-	if (b->rows == 1 && b->panels == 2)
+		done = f8_input(x + m * RANGE, (const float *)b->a[m] + k, n) && done;
+	if (done && b->rows == 1 && b->panels == 2)
 		done = rows_f8(b, 0, x, k, n, 1, 8);
 	else
 		for (uint32_t h = 0; h < 4 * b->panels && done; h += b->rows == 3 ? 2 : 4)
