@@ -10,7 +10,7 @@
 
 #define RANGE 128u /* K: a block of F8_BLOCK's scales, GEMM_WIDE_K */
 #define FEW_ROWS 6u
-#define AHEAD 8192u    /* prefetch distance in each panel that streams by: a range of BF16 */
+#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
 #define F8_AHEAD 4096u /* and of F8 */
 
 /* Assembly that stays in place: compilers hold more values at once than there are registers beside the sums, and

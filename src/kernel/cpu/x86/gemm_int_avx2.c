@@ -10,8 +10,7 @@
 
 #define RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
 #define FEW_ROWS 6u
-#define AHEAD 8192u    /* prefetch distance in each panel that streams by: a range */
-#define I4_AHEAD 4096u /* of nibbles */
+#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
 #define I4_RANGE 512u
 
 /* As in gemm_avx2.c. acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
@@ -28,8 +27,8 @@ INLINE size_t half_at(int h)
 }
 
 /* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n, const int M,
-	const int H, const bool fetch)
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n, const __m256i *words,
+	const int M, const int H, const bool fetch)
 {
 	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
 	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
@@ -69,7 +68,9 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 				const __m256i *q =
 					(const __m256i *)(w + (size_t)(h / 4) * b->panel_bytes + at + half_at(h));
 
-				if (odd)
+				if (words)
+					v[h] = words[i + 2 * odd + h];
+				else if (odd)
 					ODD(v[h], q);
 				else
 					EVEN(v[h], q);
@@ -96,28 +97,41 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	if (b->rows == 1 && b->panels == 2) {
-		rows_i8(b, 0, 0, k, n, 1, 8, true);
+		rows_i8(b, 0, 0, k, n, NULL, 1, 8, true);
 		return;
 	}
 	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 2 ? 2 : 4)
 		switch (b->rows) {
 		case 1:
-			rows_i8(b, 0, h, k, n, 1, 4, true);
+			rows_i8(b, 0, h, k, n, NULL, 1, 4, true);
 			break;
 		case 2:
-			rows_i8(b, 0, h, k, n, 2, 4, true);
+			rows_i8(b, 0, h, k, n, NULL, 2, 4, true);
 			break;
 		case 3:
-			rows_i8(b, 0, h, k, n, 3, 2, true);
+			rows_i8(b, 0, h, k, n, NULL, 3, 2, true);
 			break;
 		case 4:
-			rows_i8(b, 0, h, k, n, 4, 2, true);
+			rows_i8(b, 0, h, k, n, NULL, 4, 2, true);
 			break;
 		case 5:
-			rows_i8(b, 0, h, k, n, 5, 2, true);
+			rows_i8(b, 0, h, k, n, NULL, 5, 2, true);
 			break;
 		default:
-			rows_i8(b, 0, h, k, n, 6, 2, true);
+			rows_i8(b, 0, h, k, n, NULL, 6, 2, true);
+		}
+}
+
+/* A range of a tile as words: for each four of k both halves' even ones, then the odd ones. */
+static void tile_words(__m256i *out, const uint8_t *w, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i += 4, out += 4)
+		for (int h = 0; h < 2; h++) {
+			__m256i x = _mm256_load_si256(
+				(const __m256i *)(w + i / 64 * STEP_BYTES + i % 64 * 16 + (size_t)h * 32));
+
+			out[h] = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+			out[2 + h] = _mm256_srai_epi16(x, 8);
 		}
 }
 
@@ -126,13 +140,16 @@ static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	struct fetch_share f =
 		fetch_share_begin(b, (size_t)n * WEIGHT_PANEL_ROWS, (b->rows + 5) / 6 * 2 * b->panels);
+	__m256i words[RANGE];
 
 #define CALL(M)                                                                                    \
 	fetch_share(&f);                                                                           \
 	fetch_sums(b->sum + ((size_t)row0 + M) * GEMM_COLS + h * 8, M);                            \
-	rows_i8(b, row0, h, k, n, M, 2, false)
-	for (uint32_t h = 0; h < 4 * b->panels; h += 2)
+	rows_i8(b, row0, h, k, n, words, M, 2, false)
+	for (uint32_t h = 0; h < 4 * b->panels; h += 2) {
+		tile_words(words, b->w + h / 4 * b->panel_bytes + (size_t)k * WEIGHT_PANEL_ROWS + half_at((int)h), n);
 		EACH_GROUP(b, CALL)
+	}
 #undef CALL
 }
 
@@ -210,7 +227,7 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 	for (uint32_t k = k0; k < k0 + n; k += 128) {
 		size_t at = (size_t)k * WEIGHT_PANEL_ROWS / 2;
 		const uint8_t *near[2] = {
-			ahead_by(b, 0, at, bytes, I4_AHEAD), ahead_by(b, b->panels - 1, at, bytes, I4_AHEAD)};
+			ahead_by(b, 0, at, bytes, AHEAD), ahead_by(b, b->panels - 1, at, bytes, AHEAD)};
 
 		for (uint32_t i = 0; i < 64; i += 4 * Q) {
 			for (uint32_t p = 0; row0 == 0 && p < b->panels; p++)
