@@ -173,9 +173,9 @@ void gemm_widen_i8_avx2(uint16_t *out, const uint8_t *in, size_t n)
 	}
 }
 
-/* M rows over Q quads of k, at `at` of each panel, and those 64 k further: all halves, sums in memory. */
-INLINE void quads_i4(const struct gemm_block *b, int32_t *sum, const uint8_t *const *a, size_t at, uint32_t k,
-	const int M, const int Q)
+/* M rows over Q quads of k, from `w` in a panel, and those 64 k further: all halves, sums in memory. */
+INLINE void quads_i4(int32_t *sum, const uint8_t *const *a, const uint8_t *w, uint32_t panels, size_t panel_bytes,
+	uint32_t k, const int M, const int Q)
 {
 	const __m256i nibble = _mm256_set1_epi8(0x0F), ones = _mm256_set1_epi16(16);
 	const __m256i value = _mm256_broadcastsi128_si256(
@@ -189,31 +189,32 @@ INLINE void quads_i4(const struct gemm_block *b, int32_t *sum, const uint8_t *co
 			x[m][q] = _mm256_set1_epi32(load_pair(a[m] + k + 4 * q));
 			y[m][q] = _mm256_set1_epi32(load_pair(a[m] + k + 64 + 4 * q));
 		}
-	for (uint32_t h = 0; h < 4 * b->panels; h++) {
-		const uint8_t *p = b->w + h / 4 * b->panel_bytes + at + half_at((int)h);
-		__m256i t[4];
+	for (uint32_t p = 0; p < panels; p++, w += panel_bytes, sum += WEIGHT_PANEL_ROWS)
+#pragma GCC unroll 4
+		for (int h = 0; h < 4; h++) {
+			__m256i t[4];
 
 #pragma GCC unroll 4
-		for (int q = 0; q < Q; q++) {
-			__m256i v = _mm256_load_si256((const __m256i *)(p + 64 * q));
-			__m256i lo = _mm256_shuffle_epi8(value, _mm256_and_si256(v, nibble));
-			__m256i hi = _mm256_shuffle_epi8(value, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble));
+			for (int q = 0; q < Q; q++) {
+				__m256i v = _mm256_load_si256((const __m256i *)(w + half_at(h) + 64 * q));
+				__m256i lo = _mm256_shuffle_epi8(value, _mm256_and_si256(v, nibble));
+				__m256i hi = _mm256_shuffle_epi8(value, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble));
 
+#pragma GCC unroll 4
+				for (int m = 0; m < M; m++) {
+					__m256i s = _mm256_maddubs_epi16(x[m][q], lo);
+
+					t[m] = q ? _mm256_add_epi16(t[m], s) : s;
+					t[m] = _mm256_add_epi16(t[m], _mm256_maddubs_epi16(y[m][q], hi));
+				}
+			}
 #pragma GCC unroll 4
 			for (int m = 0; m < M; m++) {
-				__m256i s = _mm256_maddubs_epi16(x[m][q], lo);
+				__m256i *to = (__m256i *)(sum + m * GEMM_COLS + h * 8);
 
-				t[m] = q ? _mm256_add_epi16(t[m], s) : s;
-				t[m] = _mm256_add_epi16(t[m], _mm256_maddubs_epi16(y[m][q], hi));
+				_mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_madd_epi16(t[m], ones)));
 			}
 		}
-#pragma GCC unroll 4
-		for (int m = 0; m < M; m++) {
-			__m256i *to = (__m256i *)(sum + m * GEMM_COLS + h * 8);
-
-			_mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_madd_epi16(t[m], ones)));
-		}
-	}
 }
 
 /* M rows over the range of n from k. The first ones fetch what comes next. */
@@ -232,7 +233,7 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 		for (uint32_t i = 0; i < 64; i += 4 * Q) {
 			for (uint32_t p = 0; row0 == 0 && p < b->panels; p++)
 				fetch_lines(near[p] + i * WEIGHT_PANEL_ROWS, 2 * Q);
-			quads_i4(b, sum, b->a + row0, at + i * 16, k + i, M, Q);
+			quads_i4(sum, b->a + row0, b->w + at + i * 16, b->panels, b->panel_bytes, k + i, M, Q);
 		}
 	}
 }
