@@ -11,7 +11,7 @@
 #define RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
 #define FEW_ROWS 6u
 #define AHEAD 2048u    /* prefetch distance in each panel that streams by */
-#define I4_RANGE 512u
+#define I4_RANGE 512u /* the same of nibbles */
 
 /* As in gemm_avx2.c. acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
 #define MADD(acc, v, x, t)                                                                         \
@@ -122,7 +122,7 @@ static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 		}
 }
 
-/* A range of a tile as words: for each four of k both halves' even ones, then the odd ones. */
+/* A range of a tile as words: for each four of k both halves' even sixteen, then the odd sixteen. */
 static void tile_words(__m256i *out, const uint8_t *w, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i += 4, out += 4)
@@ -173,11 +173,12 @@ void gemm_widen_i8_avx2(uint16_t *out, const uint8_t *in, size_t n)
 	}
 }
 
-/* M rows over Q quads of k, from `w` in a panel, and those 64 k further: all halves, sums in memory. */
+/* M rows over Q quads of k, from `w` in a panel, and those 64 k further: all halves, sums in memory. A nibble counts
+ * 16 times its value (kernel/weight.h). */
 INLINE void quads_i4(int32_t *sum, const uint8_t *const *a, const uint8_t *w, uint32_t panels, size_t panel_bytes,
 	uint32_t k, const int M, const int Q)
 {
-	const __m256i nibble = _mm256_set1_epi8(0x0F), ones = _mm256_set1_epi16(16);
+	const __m256i nibble = _mm256_set1_epi8(0x0F), sixteen = _mm256_set1_epi16(16);
 	const __m256i value = _mm256_broadcastsi128_si256(
 		_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1));
 	__m256i x[4][4], y[4][4];
@@ -212,12 +213,12 @@ INLINE void quads_i4(int32_t *sum, const uint8_t *const *a, const uint8_t *w, ui
 			for (int m = 0; m < M; m++) {
 				__m256i *to = (__m256i *)(sum + m * GEMM_COLS + h * 8);
 
-				_mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_madd_epi16(t[m], ones)));
+				_mm256_store_si256(to, _mm256_add_epi32(_mm256_load_si256(to), _mm256_madd_epi16(t[m], sixteen)));
 			}
 		}
 }
 
-/* M rows over the range of n from k. The first ones fetch what comes next. */
+/* M rows over the range of n from k. The first sixteen fetch what comes next. */
 INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint32_t n, const int M, const int Q)
 {
 	size_t bytes = (size_t)b->k * WEIGHT_PANEL_ROWS / 2;
@@ -238,22 +239,16 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 	}
 }
 
-/* Eight products of a row in 16 bits, or as many as registers hold the input of. */
+/* A row alone sums eight products in 16 bits; two rows as many as registers hold the input of. */
 void gemm_i4_avx2(const struct gemm_block *b)
 {
 	for (uint32_t k = 0, n; k < b->k; k += n) {
 		n = b->k - k < I4_RANGE ? b->k - k : I4_RANGE;
-		for (uint32_t row = 0; row < b->rows; row += 3)
-			switch (b->rows - row) {
-			case 1:
+		for (uint32_t row = 0; row < b->rows; row += 2)
+			if (b->rows - row == 1)
 				rows_i4(b, row, k, n, 1, 4);
-				break;
-			case 2:
-				rows_i4(b, row, k, n, 2, 2);
-				break;
-			default:
-				rows_i4(b, row, k, n, 3, 1);
-			}
+			else
+				rows_i4(b, row, k, n, 2, 1);
 	}
 }
 
