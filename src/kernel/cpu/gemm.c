@@ -80,8 +80,8 @@ static bool gemm_few(const struct gemm_ukernels *uk, const struct gemm_job *job,
 {
 	if (weight_traits(job->w.format)->integer)
 		return rows <= uk->few_rows;
-	if (gemm_wide(uk, job) && !input_fits(uk, job, rows))
-		return false;
+	if (gemm_wide(uk, job))
+		return rows <= uk->stream_rows && input_fits(uk, job, rows);
 	return rows <= uk->stream_rows && (job->w.format != WEIGHT_F8_BLOCK || uk->f8);
 }
 
