@@ -26,9 +26,10 @@ INLINE size_t half_at(int h)
 	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
 }
 
-/* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n, const __m256i *words,
-	const int M, const int H, const bool fetch)
+/* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. words: the tile's (tile_words()),
+ * or NULL. */
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
+	const __m256i *words, const int M, const int H, const bool fetch)
 {
 	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
 	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
