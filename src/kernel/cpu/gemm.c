@@ -16,6 +16,7 @@
 
 #define NEAR_BYTES ((size_t)512 << 10) /* of a chunk's input that stays near without cutting K */
 #define MAX_RUN 16u		       /* tasks taken at a time at most */
+#define FETCH_ROWS 8u		       /* rows ahead, where a part of each is made wider */
 
 struct gemm_run {
 	struct kernel *kn;
@@ -197,7 +198,14 @@ static bool int_wide(const struct gemm_ukernels *uk, const struct gemm_job *job,
 	return uk->widen_i8 && !(few && job->w.format == WEIGHT_I4);
 }
 
-/* b->k of integer input from k as 16 bits. Where all of K is kept, each range has its place. */
+/* A part of a row that is read soon: rows are too far apart for the CPU to see where the next one is. */
+static void fetch_row(const uint8_t *p, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		__builtin_prefetch(p + i);
+}
+
+/* n of integer input from k as 16 bits. Where all of K is kept, each range has its place. */
 static void gemm_widen_int(const struct gemm_ukernels *uk, const struct gemm_task *t, uint32_t k, uint32_t n,
 	bool fits, bool kept, struct gemm_scratch *s)
 {
@@ -205,8 +213,11 @@ static void gemm_widen_int(const struct gemm_ukernels *uk, const struct gemm_tas
 
 	if (!kept) {
 		gemm_inputs(t, s);
-		for (uint32_t i = 0; i < t->rows; i++)
+		for (uint32_t i = 0; i < t->rows; i++) {
+			if (i + FETCH_ROWS < t->rows)
+				fetch_row(s->a[i + FETCH_ROWS] + k, n);
 			uk->widen_i8(in + (size_t)i * n, s->a[i] + k, n);
+		}
 	}
 	for (uint32_t i = 0; i < t->rows; i++)
 		s->a[i] = (const uint8_t *)(in + (size_t)i * n);
@@ -304,15 +315,13 @@ static void gemm_compute(
 
 /* `n` values from k of each row as F32, rows `stride` apart. */
 static void widen_rows(const struct row_ukernels *row, const struct gemm_task *t, uint32_t k, uint32_t n,
-	float *out, size_t stride)
+	float *out, size_t stride, struct gemm_scratch *s)
 {
-	const struct gemm_job *job = t->job;
-
+	gemm_inputs(t, s);
 	for (uint32_t i = 0; i < t->rows; i++) {
-		size_t from = job->rows ? (size_t)job->rows[t->row0 + i] : t->row0 + i;
-
-		row->from_bf16(out + i * stride,
-			(const uint16_t *)(job->a->data + from * job->a->stride_bytes) + k, n);
+		if (i + FETCH_ROWS < t->rows)
+			fetch_row(s->a[i + FETCH_ROWS] + 2 * (size_t)k, 2 * (size_t)n);
+		row->from_bf16(out + i * stride, (const uint16_t *)s->a[i] + k, n);
 	}
 }
 
@@ -331,7 +340,7 @@ static void gemm_compute_wide_few(const struct gemm_run *run, const struct gemm_
 	struct gemm_block b = {.a = s->a, .rows = t->rows, .k = w->k_padded, .first = true};
 
 	if (!kept)
-		widen_rows(run->kn->row, t, 0, w->k_padded, (float *)s->wide, w->k_padded);
+		widen_rows(run->kn->row, t, 0, w->k_padded, (float *)s->wide, w->k_padded, s);
 	wide_inputs(s, t, (const float *)s->wide, w->k_padded);
 	for (uint32_t i = 0; i < task_blocks(t); i++) {
 		gemm_place(&b, t, i, 0, s);
@@ -366,7 +375,7 @@ static void gemm_compute_wide_many(const struct gemm_run *run, const struct gemm
 		b.first = k == 0;
 		b.k = smaller(w->k_padded - k, GEMM_WIDE_K);
 		if (!kept)
-			widen_rows(run->kn->row, t, k, b.k, in, GEMM_WIDE_K);
+			widen_rows(run->kn->row, t, k, b.k, in, GEMM_WIDE_K, s);
 		wide_inputs(s, t, in, GEMM_WIDE_K);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			gemm_place(&b, t, i, k, s);
