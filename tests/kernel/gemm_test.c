@@ -183,8 +183,20 @@ static int packed_int(const struct weight *w, uint32_t row, uint32_t col)
 	return (int)lrintf(weight_get(w, row, col) / w->scales[weight_scale_index(w, row, col / w->k_block)]);
 }
 
+/* The smallest weight and the largest input, mostly: partial sums that are as large as they get. */
+static void make_extreme(struct noise *s, struct weight *w, struct input *in)
+{
+	uint8_t low = w->format == WEIGHT_I4 ? 0x88 : 0x80, high = w->format == WEIGHT_I4 ? 0x77 : 0x7F;
+
+	for (size_t i = 0; i < w->n_panels * w->panel_bytes; i++)
+		w->panels[i] = noise_u32(s) % 64 ? low : high;
+	for (uint32_t i = 0; i < in->act.rows; i++)
+		for (uint32_t j = 0; j < w->k; j++)
+			in->act.data[i * in->act.stride_bytes + j] = noise_u32(s) % 64 ? 255 : 0;
+}
+
 /* The same for integers, whose sums are exact: K in two ranges where it is long enough. */
-static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t panels, uint32_t k)
+static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t panels, uint32_t k, bool extreme)
 {
 	struct noise s = {rows * 1000 + k};
 	enum weight_format format = bc->weight == BLOCK_I4 ? WEIGHT_I4 : WEIGHT_I8;
@@ -193,11 +205,15 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 	const uint8_t **a = malloc(sizeof(*a) * rows);
 	float *c = guarded_alloc(sizeof(*c) * room * GEMM_COLS);
 	struct gemm_block b = {.c = c, .sum = sum, .a = a, .rows = rows, .panels = panels};
+	bool is_wide = bc->uk->widen_i8 && bc->weight == BLOCK_I8;
+	uint16_t *wide = guarded_alloc(sizeof(*wide) * rows * (k + 127) / 128 * 128);
 	struct noise_weight w;
 	struct input in;
 
 	noise_weight_init(&w, &s, format, panels * 32, k);
 	input_init(&in, &s, ACT_I8, rows, k);
+	if (extreme)
+		make_extreme(&s, &w.w, &in);
 	for (uint32_t i = 0; i < room * GEMM_COLS; i++)
 		sum[i] = -77;
 	if (bc->uk->thread_begin)
@@ -205,8 +221,13 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 	for (uint32_t k0 = 0; k0 < w.w.k_padded; k0 += b.k) {
 		b.first = k0 == 0;
 		b.k = k0 == 0 && w.w.k_padded > 128 ? 128 : w.w.k_padded - k0;
-		for (uint32_t i = 0; i < rows; i++)
+		for (uint32_t i = 0; i < rows; i++) {
 			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes + k0;
+			if (!is_wide)
+				continue;
+			bc->uk->widen_i8(wide + (size_t)i * b.k, a[i], b.k);
+			a[i] = (const uint8_t *)(wide + (size_t)i * b.k);
+		}
 		b.w = w.w.panels + (size_t)k0 * 32 * bits / 8;
 		b.next = b.w;
 		b.next_bytes = b.panel_bytes = w.w.panel_bytes;
@@ -230,6 +251,7 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 			assert_true(c[i * GEMM_COLS + j] == 0);
 	}
 	guarded_free(c);
+	guarded_free(wide);
 	guarded_free(sum);
 	free(a);
 	noise_weight_deinit(&w);
@@ -239,7 +261,7 @@ static void check_int_block(const struct block_case *bc, uint32_t rows, uint32_t
 static void test_blocks(void **state)
 {
 	static const uint32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13, 16, 17, 32, 45};
-	static const uint32_t ks[] = {1, 32, 60, 128, 150, 416};
+	static const uint32_t ks[] = {1, 32, 60, 128, 150, 416, 700};
 
 	for (size_t i = 0; i < N(block_cases); i++) {
 		if (!tier_present(block_cases[i].isa))
@@ -247,8 +269,13 @@ static void test_blocks(void **state)
 		for (size_t r = 0; r < N(rows); r++)
 			for (size_t k = 0; k < N(ks); k++)
 				for (uint32_t p = 1; p <= 2; p++)
-					(block_cases[i].input == ACT_I8 ? check_int_block : check_block)(
-						&block_cases[i], rows[r], p, ks[k]);
+					if (block_cases[i].input == ACT_I8)
+						check_int_block(&block_cases[i], rows[r], p, ks[k], false);
+					else
+						check_block(&block_cases[i], rows[r], p, ks[k]);
+		for (size_t r = 0; r < N(rows) && block_cases[i].input == ACT_I8; r++)
+			for (uint32_t p = 1; p <= 2; p++)
+				check_int_block(&block_cases[i], rows[r], p, 640, true);
 	}
 }
 
@@ -599,6 +626,55 @@ static void test_wide(void **state)
 	kernel_destroy(kn);
 }
 
+/* F8 weights of all codes and input of all magnitudes: rows alone, or a few, have the bits that they have among many.
+ * nan: codes of the last panel. */
+static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, bool nan)
+{
+	enum { m = 17, n = 96, k = 288, stride = n + 3 };
+	struct product p = {m, n, k, WEIGHT_F8_BLOCK, ACT_BF16, false, 0};
+	struct kernel *kn = device(isa, 1);
+	struct noise s = {low};
+	struct product_case c;
+	float *out, *again = guarded_alloc(sizeof(*again) * m * stride);
+
+	product_init(&c, &p, low);
+	out = c.job.out_f32;
+	for (uint32_t r = 0; r < m; r++)
+		fill_bits(&s, (uint16_t *)(c.in.act.data + r * c.in.act.stride_bytes), k, low, span);
+	for (size_t i = 0; i < c.w.w.n_panels * c.w.w.panel_bytes; i++) {
+		uint8_t code = (uint8_t)noise_u32(&s);
+
+		c.w.w.panels[i] = (code & 0x7F) == 0x7F && !(nan && i / c.w.w.panel_bytes == 2) ? 0 : code;
+	}
+	kernel_gemm(kn, &c.job, 1);
+	for (uint32_t rows = 1; rows <= 7; rows++)
+		for (uint32_t r = 0; r < m; r += rows) {
+			c.job.m = m - r < rows ? m - r : rows;
+			c.job.rows = c.rows + r;
+			c.job.out_f32 = again + (size_t)r * stride;
+			kernel_gemm(kn, &c.job, 1);
+			for (uint32_t i = r * stride; i < (r + c.job.m) * stride; i++)
+				assert_true(isnan(out[i]) ? isnan(again[i]) : !memcmp(out + i, again + i, sizeof(*out)));
+			for (uint32_t i = r; i < r + c.job.m; i++)
+				assert_true(isnan(out[i * stride + 95]) == nan || span > 64);
+		}
+	guarded_free(again);
+	product_deinit(&c);
+	kernel_destroy(kn);
+}
+
+static void test_f8_codes(void **state)
+{
+	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
+		for (int nan = 0; nan < 2 && tier_present((enum cpu_isa)isa); nan++) {
+			check_f8_codes((enum cpu_isa)isa, 120, 14, nan);
+			check_f8_codes((enum cpu_isa)isa, 30, 20, nan);  /* around 2^-90 */
+			check_f8_codes((enum cpu_isa)isa, 148, 14, nan); /* around 2^28 */
+			check_f8_codes((enum cpu_isa)isa, 0, 40, nan);
+			check_f8_codes((enum cpu_isa)isa, 0, 254, nan);
+		}
+}
+
 static void test_epilogues(void **state)
 {
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
@@ -618,6 +694,7 @@ int main(void)
 		cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_tiers),
 		cmocka_unit_test(test_wide),
+		cmocka_unit_test(test_f8_codes),
 		cmocka_unit_test(test_epilogues),
 	};
 

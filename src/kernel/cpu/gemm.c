@@ -16,6 +16,7 @@
 
 #define NEAR_BYTES ((size_t)512 << 10) /* of a chunk's input that stays near without cutting K */
 #define MAX_RUN 16u		       /* tasks taken at a time at most */
+#define FETCH_ROWS 8u		       /* rows ahead, where a part of each is made wider */
 
 struct gemm_run {
 	struct kernel *kn;
@@ -57,6 +58,12 @@ static bool gemm_wide(const struct gemm_ukernels *uk, const struct gemm_job *job
 	return uk->wide && job->a->kind == ACT_BF16;
 }
 
+/* Whether integer input of 16 bits is kept for all of K. */
+static bool int_input_fits(const struct gemm_job *job, uint32_t rows)
+{
+	return (size_t)rows * job->w.k_padded * 2 <= GEMM_WIDE_BYTES;
+}
+
 /* Whether a chunk's input is near for all of K. */
 static bool input_fits(const struct gemm_ukernels *uk, const struct gemm_job *job, uint32_t rows)
 {
@@ -74,8 +81,8 @@ static bool gemm_few(const struct gemm_ukernels *uk, const struct gemm_job *job,
 {
 	if (weight_traits(job->w.format)->integer)
 		return rows <= uk->few_rows;
-	if (gemm_wide(uk, job) && !input_fits(uk, job, rows))
-		return false;
+	if (gemm_wide(uk, job))
+		return rows <= uk->stream_rows && input_fits(uk, job, rows);
 	return rows <= uk->stream_rows && (job->w.format != WEIGHT_F8_BLOCK || uk->f8);
 }
 
@@ -185,6 +192,37 @@ static void gemm_unpack_i4(const struct gemm_ukernels *uk, struct gemm_block *b,
 	b->panel_bytes = n;
 }
 
+/* Whether the kernel of a task takes integer input of 16 bits. */
+static bool int_wide(const struct gemm_ukernels *uk, const struct gemm_job *job, bool few)
+{
+	return uk->widen_i8 && !(few && job->w.format == WEIGHT_I4);
+}
+
+/* A part of a row that is read soon: rows are too far apart for the CPU to see where the next one is. */
+static void fetch_row(const uint8_t *p, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		__builtin_prefetch(p + i);
+}
+
+/* n of integer input from k as 16 bits. Where all of K is kept, each range has its place. */
+static void gemm_widen_int(const struct gemm_ukernels *uk, const struct gemm_task *t, uint32_t k, uint32_t n,
+	bool fits, bool kept, struct gemm_scratch *s)
+{
+	uint16_t *in = (uint16_t *)s->wide + (fits ? (size_t)k * t->rows : 0);
+
+	if (!kept) {
+		gemm_inputs(t, s);
+		for (uint32_t i = 0; i < t->rows; i++) {
+			if (i + FETCH_ROWS < t->rows)
+				fetch_row(s->a[i + FETCH_ROWS] + k, n);
+			uk->widen_i8(in + (size_t)i * n, s->a[i] + k, n);
+		}
+	}
+	for (uint32_t i = 0; i < t->rows; i++)
+		s->a[i] = (const uint8_t *)(in + (size_t)i * n);
+}
+
 /* Integers: ranges of K that do not cross blocks of scales, unless the kernel does them itself. */
 static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_ukernels *row,
 	const struct gemm_task *t, struct gemm_scratch *s)
@@ -192,6 +230,8 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 	const struct weight *w = &t->job->w;
 	bool i4 = w->format == WEIGHT_I4, few = gemm_few(uk, t->job, t->rows);
 	bool scales = few ? uk->few_scales : uk->i8_scales, whole = few && scales;
+	bool wide = int_wide(uk, t->job, few), fits = wide && int_input_fits(t->job, t->rows);
+	bool kept = fits && s->wide_job == t->job && s->wide_row0 == t->row0;
 	gemm_block_fn *fn = !few ? uk->i8 : i4 ? uk->i4_few : uk->i8_few;
 	struct gemm_block b = {.a = s->a, .rows = t->rows};
 
@@ -202,6 +242,8 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 		b.first_scaled = block == 0;
 		b.k = whole ? w->k_padded : few ? end - k : smaller(end - k, uk->k_int);
 		b.k_block = scales && (whole || k + b.k == end) ? w->k_block : 0;
+		if (wide)
+			gemm_widen_int(uk, t, k, b.k, fits, kept, s);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			uint32_t panel0 = t->panel0 + i * GEMM_PANELS;
 			size_t at = weight_scale_index(w, panel0 * WEIGHT_PANEL_ROWS, block);
@@ -216,7 +258,12 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 			if (!scales && k + b.k == end)
 				gemm_add_scaled(row, w, panel0, block, &b);
 		}
-		advance(s, t->rows, b.k);
+		if (!wide)
+			advance(s, t->rows, b.k);
+	}
+	if (wide) {
+		s->wide_job = fits ? t->job : NULL;
+		s->wide_row0 = t->row0;
 	}
 }
 
@@ -268,15 +315,13 @@ static void gemm_compute(
 
 /* `n` values from k of each row as F32, rows `stride` apart. */
 static void widen_rows(const struct row_ukernels *row, const struct gemm_task *t, uint32_t k, uint32_t n,
-	float *out, size_t stride)
+	float *out, size_t stride, struct gemm_scratch *s)
 {
-	const struct gemm_job *job = t->job;
-
+	gemm_inputs(t, s);
 	for (uint32_t i = 0; i < t->rows; i++) {
-		size_t from = job->rows ? (size_t)job->rows[t->row0 + i] : t->row0 + i;
-
-		row->from_bf16(out + i * stride,
-			(const uint16_t *)(job->a->data + from * job->a->stride_bytes) + k, n);
+		if (i + FETCH_ROWS < t->rows)
+			fetch_row(s->a[i + FETCH_ROWS] + 2 * (size_t)k, 2 * (size_t)n);
+		row->from_bf16(out + i * stride, (const uint16_t *)s->a[i] + k, n);
 	}
 }
 
@@ -295,12 +340,23 @@ static void gemm_compute_wide_few(const struct gemm_run *run, const struct gemm_
 	struct gemm_block b = {.a = s->a, .rows = t->rows, .k = w->k_padded, .first = true};
 
 	if (!kept)
-		widen_rows(run->kn->row, t, 0, w->k_padded, (float *)s->wide, w->k_padded);
+		widen_rows(run->kn->row, t, 0, w->k_padded, (float *)s->wide, w->k_padded, s);
 	wide_inputs(s, t, (const float *)s->wide, w->k_padded);
 	for (uint32_t i = 0; i < task_blocks(t); i++) {
 		gemm_place(&b, t, i, 0, s);
 		place_scales(&b, t, i, 0);
 		(w->format == WEIGHT_F8_BLOCK ? uk->wide_f8_few : uk->wide_few)(&b);
+	}
+}
+
+/* Panels of a block as `wide` takes them. */
+static void gemm_widen(const struct gemm_ukernels *uk, bool f8, struct gemm_block *b, struct gemm_scratch *s)
+{
+	if (uk->widen) {
+		(f8 ? uk->widen_f8 : uk->widen)((float *)s->w, b->w, b->panel_bytes, b->panels, b->k);
+		b->w = s->w;
+	} else if (f8) {
+		gemm_unpack_f8(uk, b, s);
 	}
 }
 
@@ -319,13 +375,12 @@ static void gemm_compute_wide_many(const struct gemm_run *run, const struct gemm
 		b.first = k == 0;
 		b.k = smaller(w->k_padded - k, GEMM_WIDE_K);
 		if (!kept)
-			widen_rows(run->kn->row, t, k, b.k, in, GEMM_WIDE_K);
+			widen_rows(run->kn->row, t, k, b.k, in, GEMM_WIDE_K, s);
 		wide_inputs(s, t, in, GEMM_WIDE_K);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			gemm_place(&b, t, i, k, s);
 			place_scales(&b, t, i, k);
-			(f8 ? uk->widen_f8 : uk->widen)((float *)s->w, b.w, b.panel_bytes, b.panels, b.k);
-			b.w = s->w;
+			gemm_widen(uk, f8, &b, s);
 			uk->wide(&b);
 		}
 	}

@@ -63,7 +63,7 @@ struct gemm_scratch {
 	float c[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
 	int32_t sum[GEMM_GROUP][GEMM_ROWS * GEMM_COLS];
 	uint8_t w[GEMM_COLS * GEMM_K * 2]; /* panels of F8_BLOCK or BF16 expanded, of I4 to I8 */
-	uint8_t wide[GEMM_WIDE_BYTES];	   /* input as F32: [range][rows][GEMM_WIDE_K], few rows [rows][K] */
+	uint8_t wide[GEMM_WIDE_BYTES];	   /* input as F32: [range][rows][GEMM_WIDE_K], few rows [rows][K]; or as words */
 	const void *wide_job;		   /* whose rows, from wide_row0, are there for all of K */
 	uint32_t wide_row0;
 	const uint8_t *a[GEMM_ROWS];
@@ -92,11 +92,12 @@ struct gemm_ukernels {
 	void (*unpack_f8)(uint16_t *out, const uint8_t *in, size_t n);
 
 	/*
-	 * BF16 input in F32, for CPUs whose dot product is slower than F32 multiply-adds: with the bits of the
-	 * kernels above, as dot(c, a, b) is fma(a0, b0, fma(a1, b1, c)). Input rows are F32. The few kernels
-	 * take BF16 and F8_BLOCK panels as they are; wide takes what widen and widen_f8 made of a range of K
-	 * inside one block of scales: for each pair of k the odd values of all rows, then the even ones,
-	 * [k / 2][2][panels * 32] F32. All are NULL where the dot product is used.
+	 * BF16 input in F32, for CPUs without a dot product, whose bf16, f8 and f8u are NULL, or where F32
+	 * multiply-adds are faster. Then they have the bits of the kernels above, as dot(c, a, b) is fma(a0, b0,
+	 * fma(a1, b1, c)). Input rows are F32. The few kernels take BF16 and F8_BLOCK panels as they are; wide
+	 * takes what widen and widen_f8 made of a range of K inside one block of scales: for each pair of k the
+	 * odd values of all rows, then the even ones, [k / 2][2][panels * 32] F32. Where these two are NULL, it
+	 * takes BF16 panels as they are and those that unpack_f8 made. All are NULL where the dot product is used.
 	 */
 	gemm_block_fn *wide;
 	gemm_block_fn *wide_few;
@@ -114,6 +115,10 @@ struct gemm_ukernels {
 	gemm_block_fn *i8_few;
 	gemm_block_fn *i4_few;
 	gemm_block_fn *i8;
+
+	/* Rows of bytes to rows of 16 bits for i8 and i8_few, in the order they like; n is a multiple of 64. NULL:
+	 * they take bytes, as i4_few does. */
+	void (*widen_i8)(uint16_t *out, const uint8_t *in, size_t n);
 
 	/* I4 panels to I8 ones of 16 times the value; n bytes in, a multiple of 2048. */
 	void (*unpack_i4)(uint8_t *out, const uint8_t *in, size_t n);

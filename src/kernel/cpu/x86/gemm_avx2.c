@@ -1,307 +1,438 @@
 /*
- * Products, avx2 tier: weights widened to F32, one fused multiply-add for each k in ascending order.
- * FP8 panels become BF16 first, exactly. Integers are multiplied in 16 bits and summed in 32.
+ * Products, avx2 tier: F32 input, weights widened in registers, one fused multiply-add for each k in ascending
+ * order. Integers: gemm_int_avx2.c.
+ *
+ * A register block is M rows by H halves: a half is 8 weight rows, a tile has two, a panel four. K is taken in
+ * ranges of 128: those of two panels stay in the first cache while all halves and rows pass by.
  */
-#include <immintrin.h>
+#include "kernel/cpu/x86/gemm_avx2.h"
+#include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#include "kernel/cpu/gemm.h"
+#define RANGE 128u /* K: a block of F8_BLOCK's scales, GEMM_WIDE_K */
+#define FEW_ROWS 6u
+#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
+#define F8_AHEAD 4096u /* and of F8 */
 
-#define INLINE static inline __attribute__((always_inline))
-#define STEP_BYTES 2048u /* a K step of a panel */
-#define TILE_BYTES 1024u
-#define AHEAD 2048u
+/* Assembly that stays in place: compilers hold more values at once than there are registers beside the sums, and
+ * move sums to memory. acc += v x; x = a value for all; v = the even or the odd values of 8 pairs. */
+#define FMA(acc, v, x) __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(v), "x"(x))
+#define BROADCAST(x, p) __asm__ volatile("vbroadcastss %1, %0" : "=x"(x) : "m"(*(p)))
+#define ZERO(x) __asm__ volatile("vxorps %0, %0, %0" : "=x"(x))
+#define EVEN(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpslld $16, %0, %0" : "=x"(v) : "m"(*(p)))
+#define ODD(v, p)                                                                                  \
+	__asm__ volatile("vmovdqa %1, %0\n\tvpand %2, %0, %0" : "=x"(v) : "m"(*(p)), "m"(*(const __m256i *)high_halves))
 
-enum input { INPUT_BF16, INPUT_F32 };
+#define EVEN_OF(v, pairs) __asm__ volatile("vpslld $16, %1, %0" : "=x"(v) : "x"(pairs))
+#define ODD_OF(v, pairs) AND(v, pairs, high_halves)
+#define AND(v, x, p) __asm__ volatile("vpand %2, %1, %0" : "=x"(v) : "x"(x), "m"(*(const __m256i *)(p)))
 
-/* Values k and k + 1 of a row. */
-INLINE void input_pair(__m256 x[2], const uint8_t *a, uint32_t k, enum input type)
+static const uint32_t high_halves[8] __attribute__((aligned(32))) = {0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000,
+	0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000};
+
+/* Where halves h .. of a block are, from K position k on. */
+struct halves {
+	const uint8_t *w;    /* first panel */
+	const uint8_t *near; /* what is fetched meanwhile: a range of whole panels */
+	size_t panel_bytes;
+	size_t near_bytes;
+};
+
+/* The place of half `h` in its panel at a pair of k. */
+INLINE size_t half_at(int h)
 {
-	if (type == INPUT_F32) {
-		x[0] = _mm256_broadcast_ss((const float *)a + k);
-		x[1] = _mm256_broadcast_ss((const float *)a + k + 1);
-	} else {
-		__m256i v = _mm256_castps_si256(_mm256_broadcast_ss((const float *)(a + 2 * k)));
-
-		x[0] = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
-		x[1] = _mm256_castsi256_ps(
-			_mm256_and_si256(v, _mm256_set1_epi32((int)0xFFFF0000)));
-	}
+	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
 }
 
-/* acc[m][h] += chains over k0 .. k0 + n - 1, for M rows and H halves (8 weight rows) from `w`. */
-INLINE void chain(__m256 acc[][4], const uint8_t *const *a, const uint8_t *w, uint32_t k0,
-	uint32_t n, enum input type, const int M, const int H)
+/* acc += chains over n of K. */
+INLINE void chain_bf16(__m256 acc[][8], const float *const *a, const struct halves *s, uint32_t n, const int M,
+	const int H, const bool fetch)
 {
-	const __m256i high = _mm256_set1_epi32((int)0xFFFF0000);
-
 	for (uint32_t k = 0; k < n; k += 2) {
-		const uint8_t *at = w + k / WEIGHT_K_STEP * STEP_BYTES + k % WEIGHT_K_STEP * 32;
-		__m256 x[4][2];
+		size_t at = k / WEIGHT_K_STEP * STEP_BYTES + k % WEIGHT_K_STEP * 32;
 
-#pragma GCC unroll 4
-		for (int m = 0; m < M; m++)
-			input_pair(x[m], a[m], k0 + k, type);
-#pragma GCC unroll 4
-		for (int h = 0; h < H; h++) {
-			const uint8_t *p = at + (h / 2) * TILE_BYTES + (h % 2) * 32;
-			__m256i v = _mm256_load_si256((const __m256i *)p);
-			__m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
-			__m256 odd = _mm256_castsi256_ps(_mm256_and_si256(v, high));
+		if (fetch)
+#pragma GCC unroll 2
+			for (int p = 0; p < (H + 3) / 4; p++)
+				fetch_lines(s->near + (size_t)p * s->near_bytes + k * WEIGHT_PANEL_ROWS * 2, 2);
+#pragma GCC unroll 2
+		for (int odd = 0; odd < 2; odd++) {
+			__m256 v[8], x[8];
 
-			_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 4
-			for (int m = 0; m < M; m++) {
-				acc[m][h] = _mm256_fmadd_ps(even, x[m][0], acc[m][h]);
-				acc[m][h] = _mm256_fmadd_ps(odd, x[m][1], acc[m][h]);
-			}
-		}
-	}
-}
-
-/* M rows against the H halves at `w`, whose results go to c (row stride GEMM_COLS). */
-INLINE void rows_halves(const struct gemm_block *b, uint32_t row0, const uint8_t *w, float *c,
-	const float *scales, enum input type, const int M, const int H)
-{
-	const uint8_t *const *a = b->a + row0;
-	uint32_t cut = scales ? WEIGHT_SCALE_BLOCK : b->k;
-
-	for (uint32_t k = 0; k < b->k; k += cut) {
-		uint32_t n = b->k - k < cut ? b->k - k : cut;
-		bool zero = b->first && k == 0;
-		__m256 acc[4][4];
-
-#pragma GCC unroll 4
-		for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-			for (int h = 0; h < H; h++)
-				acc[m][h] = scales || zero ? _mm256_setzero_ps()
-							   : _mm256_load_ps(c + m * GEMM_COLS + h * 8);
-		chain(acc, a, w + (size_t)k * WEIGHT_PANEL_ROWS * 2, k, n, type, M, H);
-#pragma GCC unroll 4
-		for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
+			/* Few rows: all inputs, then half by half. Many: the other way, so that registers suffice. */
+#pragma GCC unroll 8
+			for (int m = 0; m < M && M < H; m++)
+				BROADCAST(x[m], a[m] + k + odd);
+#pragma GCC unroll 8
 			for (int h = 0; h < H; h++) {
-				float *p = c + m * GEMM_COLS + h * 8;
-				__m256 r = acc[m][h];
+				const __m256 *p = (const __m256 *)(s->w + (size_t)(h / 4) * s->panel_bytes + at + half_at(h));
 
-				if (scales)
-					r = _mm256_fmadd_ps(r,
-						_mm256_set1_ps(scales[k / WEIGHT_SCALE_BLOCK]),
-						zero ? _mm256_setzero_ps() : _mm256_load_ps(p));
-				_mm256_store_ps(p, r);
+				if (!odd)
+					EVEN(v[h], p);
+				else
+					ODD(v[h], p);
+#pragma GCC unroll 8
+				for (int m = 0; m < M && M < H; m++)
+					FMA(acc[m][h], v[h], x[m]);
 			}
-	}
-}
-
-INLINE void block(const struct gemm_block *b, enum input type)
-{
-	for (uint32_t p = 0; p < b->panels; p++) {
-		const uint8_t *w = b->w + p * b->panel_bytes;
-		const float *s = b->scales ? b->scales + p * b->scale_stride : NULL;
-
-		for (uint32_t i = 0; i < b->rows;) {
-			float *c = b->c + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS;
-
-			if (b->rows - i >= 4) {
-				rows_halves(b, i, w, c, s, type, 4, 2);
-				rows_halves(b, i, w + TILE_BYTES, c + 16, s, type, 4, 2);
-				i += 4;
-			} else {
-				rows_halves(b, i, w, c, s, type, 1, 4);
-				i += 1;
+#pragma GCC unroll 8
+			for (int m = 0; m < M && M >= H; m++) {
+				BROADCAST(x[m], a[m] + k + odd);
+#pragma GCC unroll 8
+				for (int h = 0; h < H; h++)
+					FMA(acc[m][h], v[h], x[m]);
 			}
 		}
 	}
 }
 
-void gemm_bf16_avx2(const struct gemm_block *b)
+/* Sums of a range: from zero where scales end them. */
+INLINE void sums_begin(const struct gemm_block *b, const float *c, __m256 acc[][8], bool first, const int M,
+	const int H)
 {
-	block(b, INPUT_BF16);
+	bool zero = b->scales || first;
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h++)
+			if (zero)
+				ZERO(acc[m][h]);
+			else
+				acc[m][h] = _mm256_load_ps(c + m * GEMM_COLS + h * 8);
+}
+
+/* scales: of the block's first panel in this range. */
+INLINE void sums_end(const struct gemm_block *b, float *c, __m256 acc[][8], const float *scales, bool first,
+	const int M, const int H)
+{
+#pragma GCC unroll 8
+	for (int h = 0; h < H; h++)
+#pragma GCC unroll 8
+		for (int m = 0; m < M; m++) {
+			float *p = c + m * GEMM_COLS + h * 8;
+			__m256 sum = acc[m][h], scale;
+
+			if (scales) {
+				if (first)
+					ZERO(sum);
+				else
+					sum = _mm256_load_ps(p);
+				BROADCAST(scale, scales + (size_t)(h / 4) * b->scale_stride);
+				FMA(sum, acc[m][h], scale);
+			}
+			_mm256_store_ps(p, sum);
+		}
+}
+
+/* M rows and H halves from half h0 on, over the range of n from k. */
+INLINE void rows_bf16(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n, const int M,
+	const int H, const bool fetch)
+{
+	float *c = b->c + (size_t)row0 * GEMM_COLS + h0 * 8;
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS * 2, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS * 2, p = h0 / 4;
+	const float *scales = b->scales ? b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK : NULL, *a[8];
+	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0),
+		ahead_by(b, (uint32_t)p, at, bytes, AHEAD), b->panel_bytes, b->next_bytes};
+	__m256 acc[8][8];
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+		a[m] = (const float *)b->a[row0 + (uint32_t)m] + k;
+	sums_begin(b, c, acc, b->first && k == 0, M, H);
+	chain_bf16(acc, a, &s, n, M, H, fetch && h0 % 4 == 0);
+	sums_end(b, c, acc, scales, b->first && k == 0, M, H);
+}
+
+/* Few rows over one range: as many halves at once as give eight or more chains. */
+static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	if (b->rows == 1 && b->panels == 2) {
+		rows_bf16(b, 0, 0, k, n, 1, 8, true);
+		return;
+	}
+	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 3 ? 2 : 4)
+		switch (b->rows) {
+		case 1:
+			rows_bf16(b, 0, h, k, n, 1, 4, true);
+			break;
+		case 2:
+			rows_bf16(b, 0, h, k, n, 2, 4, true);
+			break;
+		case 3:
+			rows_bf16(b, 0, h, k, n, 3, 4, true);
+			break;
+		case 4:
+			rows_bf16(b, 0, h, k, n, 4, 2, true);
+			break;
+		case 5:
+			rows_bf16(b, 0, h, k, n, 5, 2, true);
+			break;
+		default:
+			rows_bf16(b, 0, h, k, n, 6, 2, true);
+		}
+}
+
+/* Many rows over one range. A group fetches its share of the next weight, and the next group's sums. */
+static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	size_t bytes = (size_t)n * WEIGHT_PANEL_ROWS * (b->scales ? 1 : 2);
+	struct fetch_share f = fetch_share_begin(b, bytes, (b->rows + 5) / 6 * 2 * b->panels);
+
+#define CALL(M)                                                                                    \
+	fetch_share(&f);                                                                           \
+	fetch_sums(b->c + ((size_t)row0 + M) * GEMM_COLS + h * 8, M);                              \
+	rows_bf16(b, row0, h, k, n, M, 2, false)
+	for (uint32_t h = 0; h < 4 * b->panels; h += 2)
+		EACH_GROUP(b, CALL)
+#undef CALL
 }
 
 void gemm_f32_avx2(const struct gemm_block *b)
 {
-	block(b, INPUT_F32);
+	for (uint32_t k = 0; k < b->k; k += RANGE)
+		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
 }
 
-void gemm_f8u_avx2(const struct gemm_block *b)
+/*
+ * 32 values to BF16 by bytes. The high byte of a normal number's BF16 is 0x3C + the upper three bits of its
+ * magnitude, below the sign; the low one the other four bits. Magnitudes below 16, subnormal ones among them,
+ * are put right by tables that give 0 for all others.
+ */
+INLINE void unpack_32(uint16_t *out, const uint8_t *in)
 {
-	block(b, INPUT_BF16);
+	const __m256i high = _mm256_broadcastsi128_si256(_mm_setr_epi8(0x3C, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
+		(char)0xBC, (char)0xBD, (char)0xBE, (char)0xBF, (char)0xC0, (char)0xC1, (char)0xC2, (char)0xC3));
+	const __m256i small_high = _mm256_broadcastsi128_si256(
+		_mm_setr_epi8(0x3C, 0x07, 0x07, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+	const __m256i small_low = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0x10, (char)0xA0, (char)0xF0, 0x40, 0x70,
+		0x20, 0x10, 0, 0, 0, 0, 0, 0, 0, 0));
+	const __m256i nibble = _mm256_set1_epi8(0x0F), nan = _mm256_set1_epi8(0x7F);
+	__m256i x = _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)in), 0xD8);
+	__m256i mag = _mm256_and_si256(x, nan), at = _mm256_add_epi8(mag, _mm256_set1_epi8(0x70));
+	__m256i lo = _mm256_xor_si256(_mm256_andnot_si256(nibble, _mm256_slli_epi16(x, 4)),
+		_mm256_shuffle_epi8(small_low, at));
+	__m256i hi = _mm256_xor_si256(
+		_mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble)),
+		_mm256_shuffle_epi8(small_high, at));
+
+	hi = _mm256_or_si256(hi, _mm256_and_si256(_mm256_cmpeq_epi8(mag, nan), nan));
+	_mm256_storeu_si256((__m256i *)out, _mm256_unpacklo_epi8(lo, hi));
+	_mm256_storeu_si256((__m256i *)(out + 16), _mm256_unpackhi_epi8(lo, hi));
 }
 
-/* Through F16, whose exponent holds all of E4M3's after a shift of 2^8; NaN codes apart. */
 static void unpack_f8(uint16_t *out, const uint8_t *in, size_t n)
 {
-	const __m256i nan = _mm256_set1_epi16(0x7F), sign = _mm256_set1_epi16(0x80);
-	const __m256 up = _mm256_set1_ps(256.0f);
-
-	for (size_t i = 0; i < n; i += 16) {
-		__m256i x = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(in + i)));
-		__m256i s = _mm256_slli_epi16(_mm256_and_si256(x, sign), 8);
-		__m256i mag = _mm256_and_si256(x, nan);
-		__m256i h = _mm256_or_si256(s, _mm256_slli_epi16(mag, 7));
-		__m256 a = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(h)), up);
-		__m256 b = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)), up);
-		__m256i r = _mm256_packus_epi32(_mm256_srli_epi32(_mm256_castps_si256(a), 16),
-			_mm256_srli_epi32(_mm256_castps_si256(b), 16));
-
-		r = _mm256_permute4x64_epi64(r, 0xD8);
-		r = _mm256_blendv_epi8(r, _mm256_or_si256(s, _mm256_set1_epi16(0x7FC0)),
-			_mm256_cmpeq_epi16(mag, nan));
-		_mm256_storeu_si256((__m256i *)(out + i), r);
+	for (size_t i = 0; i < n; i += 64) {
+		_mm_prefetch((const char *)in + i + F8_AHEAD, _MM_HINT_T0);
+		unpack_32(out + i, in + i);
+		unpack_32(out + i + 32, in + i + 32);
 	}
 }
 
-/* 8 weight rows by 4 k of bytes, as pairs of 16 bits: k 0 and 2, k 1 and 3. */
-struct quad {
-	__m256i even;
-	__m256i odd;
+/* A range by way of BF16. */
+static void f8_range(const struct gemm_block *b, uint32_t k, uint32_t n)
+{
+	uint16_t w[GEMM_PANELS * RANGE * WEIGHT_PANEL_ROWS] __attribute__((aligned(64)));
+	const uint8_t *a[FEW_ROWS];
+	struct gemm_block one = *b;
+
+	for (uint32_t p = 0; p < b->panels; p++)
+		unpack_f8(w + (size_t)p * n * WEIGHT_PANEL_ROWS,
+			b->w + p * b->panel_bytes + (size_t)k * WEIGHT_PANEL_ROWS, (size_t)n * WEIGHT_PANEL_ROWS);
+	one.a = a;
+	one.first = b->first && k == 0;
+	one.w = (const uint8_t *)w;
+	one.panel_bytes = (size_t)n * WEIGHT_PANEL_ROWS * 2;
+	one.k = n;
+	one.scales += k / WEIGHT_SCALE_BLOCK;
+	one.next = one.w;
+	one.next_bytes = one.panel_bytes;
+	for (uint32_t row0 = 0; row0 < b->rows; row0 += FEW_ROWS, one.c += FEW_ROWS * GEMM_COLS) {
+		one.rows = b->rows - row0 < FEW_ROWS ? b->rows - row0 : FEW_ROWS;
+		for (uint32_t i = 0; i < one.rows; i++)
+			a[i] = b->a[row0 + i] + k * sizeof(float);
+		few_range(&one, 0, n);
+	}
+}
+
+/*
+ * F8 panels of few rows become F32 by shifts alone: a code's magnitude at the upper end of an F32's mantissa is the
+ * value times 2^-120, subnormal codes too, if the CPU does not count denormals as zero. Input is scaled up, so that
+ * sums are ordinary numbers: F8_SUMS times the true ones, each of their roundings the same.
+ *
+ * That holds where input is 0 or its magnitude from 2^-90 to below 2^28: then no sum overflows, and sums smaller
+ * than 2^-82 are exact multiples of 2^-106. Other input and NaN codes go by way of BF16.
+ */
+#define F8_INPUT 0x1p100f
+#define F8_SUMS 0x1p-20f
+#define F8_INPUT_MIN 0x1p-90f
+#define F8_INPUT_END 0x1p28f
+
+/* 32 bytes of a tile as BF16 of 2^-120 times the values: rows 0 - 3 and 8 - 11, then the others. `seen` has twice the
+ * largest magnitudes. */
+struct f8_pairs {
+	__m256i bf16[2];
 };
 
-INLINE struct quad quad_i8(__m256i v)
+INLINE struct f8_pairs f8_pairs_load(const uint8_t *p, __m256i *seen)
 {
-	return (struct quad){_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+	static const uint64_t signs[4] __attribute__((aligned(32))) = {0x8080808080808080, 0x8080808080808080,
+		0x8080808080808080, 0x8080808080808080};
+	const __m256i factors = _mm256_set1_epi16((short)(240 << 8 | 16));
+	__m256i x = _mm256_load_si256((const __m256i *)p), s;
+
+	AND(s, x, signs);
+
+	*seen = _mm256_max_epu8(*seen, _mm256_add_epi8(x, x));
+	/* 16 byte + 240 sign byte, both with their sign: the magnitude four bits up, and the sign. */
+	return (struct f8_pairs){{_mm256_maddubs_epi16(factors, _mm256_unpacklo_epi8(x, s)),
+		_mm256_maddubs_epi16(factors, _mm256_unpackhi_epi8(x, s))}};
 }
 
-/* Four bytes of input for all 8 rows. */
-INLINE struct quad quad_input(const uint8_t *a)
+INLINE bool f8_nan_seen(__m256i seen)
 {
-	__m256i v = _mm256_castps_si256(_mm256_broadcast_ss((const float *)a));
-	const __m256i low = _mm256_set1_epi32(0x00FF00FF);
-
-	return (struct quad){_mm256_and_si256(v, low), _mm256_and_si256(_mm256_srli_epi16(v, 8), low)};
+	return _mm256_movemask_epi8(_mm256_cmpeq_epi8(seen, _mm256_set1_epi8((char)0xFE))) != 0;
 }
 
-/* Exact: products of 8 bits, pairs summed in 32. VPMADDUBSW would saturate. */
-INLINE __m256i quad_dot(__m256i c, struct quad w, struct quad a)
+/* The tile's rows in order, and the scaling of sums taken off. */
+INLINE void f8_sums(__m256 acc[2])
 {
-	c = _mm256_add_epi32(c, _mm256_madd_epi16(w.even, a.even));
-	return _mm256_add_epi32(c, _mm256_madd_epi16(w.odd, a.odd));
+	const __m256 back = _mm256_set1_ps(1 / F8_SUMS);
+	__m256 lo = _mm256_mul_ps(acc[0], back), hi = _mm256_mul_ps(acc[1], back);
+
+	acc[0] = _mm256_permute2f128_ps(lo, hi, 0x20);
+	acc[1] = _mm256_permute2f128_ps(lo, hi, 0x31);
 }
 
-INLINE void sums_i8(const struct gemm_block *b, int32_t *c, __m256i acc[][4], bool store,
-	const int M, const int H)
-{
-#pragma GCC unroll 4
-	for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-		for (int h = 0; h < H; h++) {
-			__m256i *p = (__m256i *)(c + m * GEMM_COLS + h * 8);
-
-			if (store)
-				_mm256_store_si256(p, acc[m][h]);
-			else
-				acc[m][h] = b->first ? _mm256_setzero_si256() : _mm256_load_si256(p);
-		}
-}
-
-/* M rows against H halves (8 weight rows) of an I8 panel, from `w`. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, const uint8_t *w, int32_t *c, const int M,
+/* M rows and H halves from half h0 on. x: [M][RANGE], input times F8_INPUT. False where there are NaN codes: nothing
+ * is stored. */
+INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uint32_t k, uint32_t n, const int M,
 	const int H)
 {
-	const uint8_t *const *a = b->a + row0;
-	__m256i acc[4][4];
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
+	size_t tile0 = half_at((int)h0) / 2;
+	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD);
+	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
+	const uint32_t csr = _mm_getcsr();
+	__m256i seen = _mm256_setzero_si256();
+	__m256 acc[8][8];
 
-	sums_i8(b, c, acc, false, M, H);
-	for (uint32_t k = 0; k < b->k; k += 4) {
-		const uint8_t *at = w + k / 64 * STEP_BYTES + k % 64 * 16;
-		struct quad x[4];
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h++)
+			ZERO(acc[m][h]);
+	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
+	for (uint32_t i = 0; i < n; i += WEIGHT_K_STEP, w += STEP_BYTES / 2, near += STEP_BYTES / 2)
+		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
+			const float *xj = x + i + j;
+			__m256 first[2];
 
+			if (M == 1) {
+				BROADCAST(first[0], xj);
+				BROADCAST(first[1], xj + 1);
+			}
 #pragma GCC unroll 4
-		for (int m = 0; m < M; m++)
-			x[m] = quad_input(a[m] + k);
-#pragma GCC unroll 4
-		for (int h = 0; h < H; h++) {
-			const uint8_t *p = at + (h / 2) * TILE_BYTES + (h % 2) * 32;
-			struct quad v = quad_i8(_mm256_load_si256((const __m256i *)p));
+			for (int t = 0; t < H / 2; t++) {
+				const uint8_t *tile = w + (size_t)(t / 2) * b->panel_bytes + half_at(2 * t) / 2;
+				struct f8_pairs both = f8_pairs_load(tile + j * 16, &seen);
 
-			_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 4
-			for (int m = 0; m < M; m++)
-				acc[m][h] = quad_dot(acc[m][h], v, x[m]);
-		}
-	}
-	sums_i8(b, c, acc, true, M, H);
-}
+				if (t % 2 == 0 && tile0 == 0)
+					fetch_lines(near + (size_t)(t / 2) * b->next_bytes + j * WEIGHT_PANEL_ROWS, 1);
+#pragma GCC unroll 2
+				for (int odd = 0; odd < 2; odd++) {
+					__m256 v[2], y;
 
-void gemm_i8_avx2(const struct gemm_block *b)
-{
-	for (uint32_t p = 0; p < b->panels; p++) {
-		const uint8_t *w = b->w + p * b->panel_bytes;
-
-		for (uint32_t i = 0; i < b->rows;) {
-			int32_t *c = b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS;
-
-			if (b->rows - i >= 2) {
-				rows_i8(b, i, w, c, 2, 4);
-				i += 2;
-			} else {
-				rows_i8(b, i, w, c, 1, 4);
-				i += 1;
+#pragma GCC unroll 2
+					for (int h = 0; h < 2; h++) {
+						if (odd)
+							ODD_OF(v[h], both.bf16[h]);
+						else
+							EVEN_OF(v[h], both.bf16[h]);
+						if (M == 1)
+							FMA(acc[0][2 * t + h], v[h], first[odd]);
+					}
+#pragma GCC unroll 8
+					for (int m = 0; m < M && M > 1; m++) {
+						BROADCAST(y, xj + m * (int)RANGE + odd);
+						FMA(acc[m][2 * t], v[0], y);
+						FMA(acc[m][2 * t + 1], v[1], y);
+					}
+				}
 			}
 		}
-	}
-}
-
-/* One row against a panel of nibbles: the low ones are 64 k ahead of the high ones. */
-static void row_i4(const struct gemm_block *b, uint32_t row, const uint8_t *w, int32_t *c)
-{
-	const __m256i high = _mm256_set1_epi8((char)0xF0);
-	const uint8_t *a = b->a[row];
-	__m256i acc[1][4];
-
-	sums_i8(b, c, acc, false, 1, 4);
-	for (uint32_t k = 0; k < b->k; k += k % 64 == 60 ? 68 : 4) {
-		const uint8_t *at = w + k / 128 * STEP_BYTES + k % 64 * 16;
-		struct quad x = quad_input(a + k), y = quad_input(a + k + 64);
-
+	_mm_setcsr(csr);
+	if (f8_nan_seen(seen))
+		return false;
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-		for (int h = 0; h < 4; h++) {
-			const uint8_t *p = at + (h / 2) * TILE_BYTES + (h % 2) * 32;
-			__m256i v = _mm256_load_si256((const __m256i *)p);
+		for (int t = 0; t < H / 2; t++)
+			f8_sums(&acc[m][2 * t]);
+	sums_end(b, b->c + h0 * 8, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M,
+		H);
+	return true;
+}
 
-			_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
-			acc[0][h] = quad_dot(acc[0][h],
-				quad_i8(_mm256_and_si256(_mm256_slli_epi16(v, 4), high)), x);
-			acc[0][h] = quad_dot(acc[0][h], quad_i8(_mm256_and_si256(v, high)), y);
-		}
+/* F8_INPUT times a range of a row; false where a value is too large or too small for that. */
+INLINE bool f8_input(float *out, const float *in, uint32_t n)
+{
+	const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+	const __m256i min = _mm256_castps_si256(_mm256_set1_ps(F8_INPUT_MIN));
+	const __m256i max = _mm256_sub_epi32(
+		_mm256_castps_si256(_mm256_set1_ps(F8_INPUT_END)), _mm256_add_epi32(min, _mm256_set1_epi32(1)));
+	__m256i bad = _mm256_setzero_si256();
+
+	for (uint32_t i = 0; i < n; i += 8) {
+		__m256 x = _mm256_loadu_ps(in + i);
+		__m256i y = _mm256_and_si256(_mm256_castps_si256(x), magnitude), above = _mm256_sub_epi32(y, min);
+		__m256i good = _mm256_or_si256(_mm256_cmpeq_epi32(y, _mm256_setzero_si256()),
+			_mm256_cmpeq_epi32(_mm256_min_epu32(above, max), above));
+
+		bad = _mm256_or_si256(bad, _mm256_xor_si256(good, _mm256_set1_epi32(-1)));
+		_mm256_store_ps(out + i, _mm256_mul_ps(x, _mm256_set1_ps(F8_INPUT)));
 	}
-	sums_i8(b, c, acc, true, 1, 4);
+	return _mm256_testz_si256(bad, bad);
 }
 
-void gemm_i4_avx2(const struct gemm_block *b)
+/* Up to three rows over one range. */
+static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
-	for (uint32_t p = 0; p < b->panels; p++)
-		for (uint32_t i = 0; i < b->rows; i++)
-			row_i4(b, i, b->w + p * b->panel_bytes,
-				b->sum + (size_t)i * GEMM_COLS + p * WEIGHT_PANEL_ROWS);
+	float x[3 * RANGE] __attribute__((aligned(64)));
+	bool done = true;
+
+	for (uint32_t m = 0; m < b->rows; m++)
+		done = f8_input(x + m * RANGE, (const float *)b->a[m] + k, n) && done;
+	if (done && b->rows == 1 && b->panels == 2)
+		done = rows_f8(b, 0, x, k, n, 1, 8);
+	else
+		for (uint32_t h = 0; h < 4 * b->panels && done; h += b->rows == 3 ? 2 : 4)
+			done = b->rows == 3   ? rows_f8(b, h, x, k, n, 3, 2)
+			       : b->rows == 2 ? rows_f8(b, h, x, k, n, 2, 4)
+					      : rows_f8(b, h, x, k, n, 1, 4);
+	if (!done)
+		f8_range(b, k, n);
 }
 
-static void unpack_i4(uint8_t *out, const uint8_t *in, size_t n)
+void gemm_f8_avx2(const struct gemm_block *b)
 {
-	const __m256i high = _mm256_set1_epi8((char)0xF0);
-
-	for (size_t at = 0; at < n; at += 2048, out += 4096)
-		for (size_t i = 0; i < 2048; i += 32) {
-			__m256i v = _mm256_loadu_si256((const __m256i *)(in + at + i));
-
-			_mm256_storeu_si256((__m256i *)(out + i),
-				_mm256_and_si256(_mm256_slli_epi16(v, 4), high));
-			_mm256_storeu_si256((__m256i *)(out + 2048 + i), _mm256_and_si256(v, high));
-		}
+	for (uint32_t k = 0; k < b->k; k += RANGE)
+		(b->rows <= 3 ? f8_few_range : f8_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
 }
 
 const struct gemm_ukernels gemm_ukernels_avx2 = {
 	.name = "avx2",
-	.stream_rows = 1,
-	.bf16 = gemm_bf16_avx2,
+	.stream_rows = FEW_ROWS,
 	.f32 = gemm_f32_avx2,
-	.f8u = gemm_f8u_avx2,
+	.wide = gemm_f32_avx2,
+	.wide_few = gemm_f32_avx2,
+	.wide_f8_few = gemm_f8_avx2,
 	.unpack_f8 = unpack_f8,
-	.k_int = GEMM_INT_K,
-	.few_rows = 1,
+	.few_rows = FEW_ROWS,
+	.k_int = 256,
 	.i8_few = gemm_i8_avx2,
 	.i4_few = gemm_i4_avx2,
 	.i8 = gemm_i8_avx2,
-	.unpack_i4 = unpack_i4,
+	.widen_i8 = gemm_widen_i8_avx2,
+	.unpack_i4 = gemm_unpack_i4_avx2,
 };

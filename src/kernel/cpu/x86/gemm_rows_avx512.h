@@ -1,27 +1,13 @@
 /*
- * What the avx512 products share: groups of rows, prefetch. Include only in files compiled for AVX-512.
+ * What the avx512 products share: prefetch, F8 panels. Include only in files compiled for AVX-512.
  */
 #ifndef KERNEL_CPU_X86_GEMM_ROWS_AVX512_H
 #define KERNEL_CPU_X86_GEMM_ROWS_AVX512_H
 
-#include <immintrin.h>
-#include <string.h>
-
-#include "kernel/cpu/gemm.h"
 #include "kernel/cpu/x86/f8_avx512.h"
+#include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define STEP_BYTES 2048u /* a K step of a BF16 or I8 panel, two of an I4 one */
-#define TILE_BYTES 1024u
 #define AHEAD 4096u /* prefetch distance in each panel that streams by */
-
-INLINE int32_t load_pair(const uint8_t *a)
-{
-	int32_t x;
-
-	memcpy(&x, a, sizeof(x));
-	return x;
-}
 
 /* What a group of rows fetches meanwhile. */
 enum fetch {
@@ -64,11 +50,9 @@ INLINE void fetch_group(const struct gemm_block *b, const void *c, uint32_t row0
 		_mm_prefetch((const char *)c + (size_t)rows * GEMM_COLS * 4 + (s * 3 + i) * 64, _MM_HINT_T0);
 }
 
-/* Where panel `p` fetches from while it reads byte `at` of `bytes`. */
 INLINE const uint8_t *ahead(const struct gemm_block *b, uint32_t p, size_t at, size_t bytes)
 {
-	return at + AHEAD < bytes ? b->w + p * b->panel_bytes + at + AHEAD
-				  : b->next + p * b->next_bytes + (at + AHEAD - bytes);
+	return ahead_by(b, p, at, bytes, AHEAD);
 }
 
 /* c = fma(acc, scale of its panel, c), or acc * scale at the first block of K. */
@@ -113,36 +97,5 @@ INLINE void f8_tiles(const struct f8_step *s, const struct f8_table *table, uint
 		_mm_prefetch((const char *)s->near[t / 2] + at, _MM_HINT_T0);
 	}
 }
-
-/* fn(..., M, ...) for M = `rows` < 6, or 6. */
-#define ROWS_CASES(rows, call)                                                                     \
-	switch (rows) {                                                                            \
-	case 1:                                                                                    \
-		call(1);                                                                           \
-		break;                                                                             \
-	case 2:                                                                                    \
-		call(2);                                                                           \
-		break;                                                                             \
-	case 3:                                                                                    \
-		call(3);                                                                           \
-		break;                                                                             \
-	case 4:                                                                                    \
-		call(4);                                                                           \
-		break;                                                                             \
-	case 5:                                                                                    \
-		call(5);                                                                           \
-		break;                                                                             \
-	default:                                                                                   \
-		call(6);                                                                           \
-	}
-
-/* Up to 6 rows a time, evenly: `call` gets M, and finds row0 and the number of its group. */
-#define EACH_GROUP(b, call)                                                                        \
-	for (uint32_t row0 = 0, group = 0, left; row0 < (b)->rows; row0 += left, group++) {        \
-		uint32_t groups = ((b)->rows + 5) / 6 - group;                                     \
-                                                                                                   \
-		left = ((b)->rows - row0 + groups - 1) / groups;                                   \
-		ROWS_CASES(left, call)                                                             \
-	}
 
 #endif
