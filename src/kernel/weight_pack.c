@@ -108,23 +108,32 @@ static size_t element(const struct source *s, uint32_t row, uint32_t col)
 
 static void gather_bytes(uint8_t *out, const struct source *s, uint32_t row, uint32_t first, uint32_t n)
 {
+	const uint8_t *in = s->at + element(s, row, first);
+	size_t stride = s->col_stride;
+
 	for (uint32_t i = 0; i < n; i++)
-		out[i] = s->at[element(s, row, first + i)];
+		out[i] = in[i * stride];
 }
 
 static void gather_pairs(uint8_t *out, const struct source *s, uint32_t row, uint32_t first, uint32_t n)
 {
+	const uint8_t *in = s->at + 2 * element(s, row, first);
+	size_t stride = 2 * s->col_stride;
+
 	for (uint32_t i = 0; i < n; i++)
-		memcpy(out + 2 * i, s->at + 2 * element(s, row, first + i), 2);
+		memcpy(out + 2 * i, in + i * stride, 2);
 }
 
 static void gather_f32(uint8_t *out, const struct source *s, uint32_t row, uint32_t first, uint32_t n)
 {
+	const uint8_t *in = s->at + sizeof(float) * element(s, row, first);
+	size_t stride = sizeof(float) * s->col_stride;
+
 	for (uint32_t i = 0; i < n; i++) {
 		uint16_t x;
 		float f;
 
-		memcpy(&f, s->at + sizeof(f) * element(s, row, first + i), sizeof(f));
+		memcpy(&f, in + i * stride, sizeof(f));
 		x = f32_to_bf16(f);
 		memcpy(out + 2 * i, &x, sizeof(x));
 	}
@@ -184,10 +193,12 @@ static const struct tiling tilings[WEIGHT_FORMAT_COUNT] = {
 /* The tile at (row, col) by way of a block. */
 static void gather_tile(uint8_t *out, const struct tiling *t, const struct source *s, uint32_t row, uint32_t col)
 {
-	uint8_t block[TILE_ROWS * BLOCK_BYTES] = {0};
+	uint8_t block[TILE_ROWS * BLOCK_BYTES];
 	uint32_t n = col < s->cols ? s->cols - col : 0;
 
 	n = n < t->k ? n : t->k;
+	if (n < t->k || row + TILE_ROWS > s->rows)
+		memset(block, 0, sizeof(block));
 	for (uint32_t i = 0; i < TILE_ROWS && row + i < s->rows && n; i++)
 		s->gather(block + i * BLOCK_BYTES, s, row + i, col, n);
 	t->turn(out, block, BLOCK_BYTES);
