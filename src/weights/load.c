@@ -20,6 +20,7 @@
 #include "weights/weights_int.h"
 
 #define UNIT_BYTES ((size_t)4 << 20)
+#define PIECE_BYTES ((size_t)256 << 10)
 
 /* Source rows of one group of an item, or bytes of a vector or table. */
 struct unit {
@@ -33,7 +34,7 @@ struct loader {
 	const struct safetensors *files;
 	struct unit *units; /* owned */
 	size_t n, cap;
-	size_t unit_bytes;    /* most source bytes of a unit */
+	size_t piece_bytes;   /* most source bytes that are read at a time */
 	size_t scratch_bytes; /* most that packing a panel needs */
 	size_t part_values;   /* most values of a unit in tensors beside matrices */
 	size_t buffer_stride; /* of one thread: source, scratch, then parts as F32 or I32, then as read */
@@ -83,18 +84,35 @@ static size_t row_bytes(const struct item *it)
 	return dtype_bytes(it->src->dtype) * item_cols(it);
 }
 
+/*
+ * Source rows that are read at a time: whole panels, few enough to be packed out of the core's own cache. A
+ * transposed source has all that a panel needs in no fewer than all rows.
+ */
+static uint32_t piece_rows(const struct item *it)
+{
+	uint64_t fit = PIECE_BYTES / row_bytes(it) * it->scheme->rows_per_byte / WEIGHT_PANEL_ROWS;
+
+	if (it->map.transposed)
+		return it->w->k;
+	return fit ? (uint32_t)fit * WEIGHT_PANEL_ROWS : WEIGHT_PANEL_ROWS;
+}
+
+static size_t source_bytes(const struct item *it, uint64_t rows)
+{
+	uint32_t per_byte = it->scheme->rows_per_byte;
+
+	return row_bytes(it) * ((rows + per_byte - 1) / per_byte);
+}
+
 static void cut_matrix(struct loader *ld, const struct item *it)
 {
 	const struct row_map *m = &it->map;
-	uint32_t per_byte = it->scheme->rows_per_byte;
-	uint64_t fit = UNIT_BYTES / row_bytes(it) * per_byte / WEIGHT_PANEL_ROWS * WEIGHT_PANEL_ROWS;
-	uint32_t step = fit > m->group_rows ? m->group_rows : (uint32_t)fit;
-	size_t source_rows, values = 0;
+	uint32_t per_byte = it->scheme->rows_per_byte, piece = piece_rows(it);
+	uint64_t fit = UNIT_BYTES / source_bytes(it, piece) * piece, source_rows;
+	uint32_t step = m->transposed || fit > m->group_rows ? m->group_rows : (uint32_t)fit;
+	size_t values = 0;
 
-	if (m->transposed)
-		step = m->group_rows;
-	else if (step < WEIGHT_PANEL_ROWS)
-		step = WEIGHT_PANEL_ROWS;
+	step = step > piece || m->transposed ? step : piece;
 	for (uint32_t g = 0; g * m->group_rows < it->rows; g++) {
 		uint32_t begin = g * m->group_rows, end = begin + m->group_rows;
 
@@ -104,7 +122,7 @@ static void cut_matrix(struct loader *ld, const struct item *it)
 				row_bytes(it) * ((m->row0 + (uint64_t)g * m->group_stride + (at - begin)) / per_byte));
 	}
 	source_rows = m->transposed ? it->w->k : step;
-	ld->unit_bytes = larger(ld->unit_bytes, row_bytes(it) * (source_rows + per_byte - 1) / per_byte);
+	ld->piece_bytes = larger(ld->piece_bytes, source_bytes(it, piece < source_rows ? piece : source_rows));
 	for (int i = 0; i < WEIGHT_PARTS && it->scheme->parts[i].suffix; i++)
 		values += (source_rows / part_rows(&it->scheme->parts[i]) + 2) * part_cols(it, i);
 	ld->part_values = larger(ld->part_values, values);
@@ -112,14 +130,16 @@ static void cut_matrix(struct loader *ld, const struct item *it)
 		larger(ld->scratch_bytes, weight_scheme_scratch(it->scheme, item_cols(it), it->w->k));
 }
 
+/* Tables go where they belong without a buffer. */
 static void cut_values(struct loader *ld, const struct item *it)
 {
 	size_t elem = dtype_bytes(it->src->dtype);
-	uint64_t step = UNIT_BYTES / elem;
+	uint64_t step = (it->kind == ITEM_TABLE ? UNIT_BYTES : PIECE_BYTES) / elem;
 
 	for (uint64_t at = 0; at < it->n; at += step)
 		add_unit(ld, it, at, it->n - at < step ? it->n - at : step, at * elem);
-	ld->unit_bytes = larger(ld->unit_bytes, elem * (it->n < step ? it->n : step));
+	if (it->kind != ITEM_TABLE)
+		ld->piece_bytes = larger(ld->piece_bytes, elem * (it->n < step ? it->n : step));
 }
 
 static int by_place(const void *a, const void *b)
@@ -141,9 +161,9 @@ static void cut(struct loader *ld, const struct layout *l)
 			cut_values(ld, &l->items[i]);
 	}
 	qsort(ld->units, ld->n, sizeof(*ld->units), by_place);
-	ld->unit_bytes = (ld->unit_bytes + 63) / 64 * 64;
+	ld->piece_bytes = (ld->piece_bytes + 63) / 64 * 64;
 	ld->scratch_bytes = (ld->scratch_bytes + 63) / 64 * 64;
-	ld->buffer_stride = (ld->unit_bytes + ld->scratch_bytes +
+	ld->buffer_stride = (ld->piece_bytes + ld->scratch_bytes +
 		(sizeof(float) + sizeof(uint64_t)) * ld->part_values + 64 + 4095) / 4096 * 4096;
 }
 
@@ -252,29 +272,47 @@ static void pack(const struct item *it, uint32_t panel, uint32_t n_rows, const u
 	it->scheme->pack(&job);
 }
 
+/* Reads `rows` source rows from `row` on and packs what they hold of the panels from row `first` of the item on. */
+static enum status load_piece(struct loader *ld, const struct item *it, uint64_t row, uint64_t rows, uint64_t first,
+	uint64_t count, const struct unit_parts *parts, const struct buffers *b, struct error *err)
+{
+	const struct row_map *m = &it->map;
+	size_t elem = dtype_bytes(it->src->dtype), bytes = row_bytes(it);
+	uint64_t in_group = first % m->group_rows, per_byte = it->scheme->rows_per_byte;
+
+	TRY(safetensors_read(
+		ld->files, it->src, b->data, row / per_byte * bytes, source_bytes(it, rows), err));
+	for (uint64_t i = 0; i < count; i += WEIGHT_PANEL_ROWS) {
+		uint32_t panel = (uint32_t)((first + i) / WEIGHT_PANEL_ROWS);
+		uint32_t n = count - i < WEIGHT_PANEL_ROWS ? (uint32_t)(count - i) : WEIGHT_PANEL_ROWS;
+		uint64_t at_row = m->transposed ? row : row + i;
+		uint64_t at_col = m->col0 + (m->transposed ? in_group + i : 0);
+		const uint8_t *src = b->data + (at_row - row) / per_byte * bytes + at_col * elem;
+
+		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, parts, b->scratch);
+	}
+	return OK;
+}
+
 static enum status load_matrix(
 	struct loader *ld, const struct unit *u, const struct buffers *b, struct error *err)
 {
 	const struct item *it = u->item;
 	const struct row_map *m = &it->map;
-	uint64_t group = u->first / m->group_rows, in_group = u->first % m->group_rows;
-	uint64_t row = m->row0 + group * m->group_stride + (m->transposed ? 0 : in_group);
-	uint64_t rows = m->transposed ? it->w->k : u->count, per_byte = it->scheme->rows_per_byte;
-	size_t elem = dtype_bytes(it->src->dtype), bytes = row_bytes(it);
+	uint64_t row = m->row0 + u->first / m->group_rows * m->group_stride;
+	uint64_t piece = piece_rows(it);
 	struct unit_parts parts;
 
-	TRY(safetensors_read(ld->files, it->src, b->data, row / per_byte * bytes,
-		(rows + per_byte - 1) / per_byte * bytes, err));
-	TRY(read_parts(ld, it, row, rows, b, &parts, err));
-	for (uint64_t i = 0; i < u->count; i += WEIGHT_PANEL_ROWS) {
-		uint32_t panel = (uint32_t)((u->first + i) / WEIGHT_PANEL_ROWS);
-		uint32_t n = u->count - i < WEIGHT_PANEL_ROWS ? (uint32_t)(u->count - i) : WEIGHT_PANEL_ROWS;
-		uint64_t at_row = m->transposed ? row : row + i;
-		uint64_t at_col = m->col0 + (m->transposed ? in_group + i : 0);
-		const uint8_t *src = b->data + (at_row - row) / per_byte * bytes + at_col * elem;
+	if (m->transposed) {
+		TRY(read_parts(ld, it, row, piece, b, &parts, err));
+		return load_piece(ld, it, row, piece, u->first, u->count, &parts, b, err);
+	}
+	row += u->first % m->group_rows;
+	TRY(read_parts(ld, it, row, u->count, b, &parts, err));
+	for (uint64_t i = 0; i < u->count; i += piece) {
+		uint64_t n = u->count - i < piece ? u->count - i : piece;
 
-		pack(it, it->panel0 + panel * it->panel_step, n, src, at_row, at_col, &parts,
-			b->scratch);
+		TRY(load_piece(ld, it, row + i, n, u->first + i, n, &parts, b, err));
 	}
 	return OK;
 }
@@ -316,10 +354,10 @@ static void load_thread(void *arg, int thread, int n_threads)
 {
 	struct loader *ld = arg;
 	uint8_t *mem = ld->buffers + (size_t)thread * ld->buffer_stride;
-	struct buffers b = {mem, mem + ld->unit_bytes, NULL, NULL};
+	struct buffers b = {mem, mem + ld->piece_bytes, NULL, NULL};
 	size_t i;
 
-	b.parts = (uint32_t *)(mem + ld->unit_bytes + ld->scratch_bytes);
+	b.parts = (uint32_t *)(mem + ld->piece_bytes + ld->scratch_bytes);
 	b.raw = (uint8_t *)(b.parts + ld->part_values);
 	while ((i = atomic_fetch_add(&ld->next, 1)) < ld->n && !atomic_load(&ld->failed)) {
 		const struct unit *u = &ld->units[i];

@@ -233,6 +233,143 @@ static void test_dequant(void **state)
 	guarded_free(mem);
 }
 
+/* --- every format from every source, against one element after the other ------------------------ */
+
+struct packing {
+	enum weight_format format;
+	enum dtype type;
+	uint32_t n, k, group;
+	size_t row_stride, col_stride;
+};
+
+/* The bits of element (r, c) as a panel holds them; of nibbles 4. */
+static uint32_t source_bits(const struct packing *p, const uint8_t *src, uint32_t r, uint32_t c)
+{
+	size_t at = (p->format == WEIGHT_I4 ? r / 2 : r) * p->row_stride + c * p->col_stride;
+	uint16_t x;
+	float f;
+
+	if (r >= p->n || c >= p->k)
+		return 0;
+	if (p->format == WEIGHT_I4)
+		return r % 2 ? src[at] >> 4 : src[at] & 15;
+	if (p->type == DT_F32) {
+		memcpy(&f, src + 4 * at, sizeof(f));
+		return f32_to_bf16(f);
+	}
+	if (p->type != DT_BF16)
+		return src[at];
+	memcpy(&x, src + 2 * at, sizeof(x));
+	return x;
+}
+
+/* The header's formula, which has no element twice. */
+static uint32_t panel_bits(const struct packing *p, const uint8_t *panel, uint32_t r, uint32_t c)
+{
+	bool wide = p->format == WEIGHT_BF16, nibbles = p->format == WEIGHT_I4;
+	uint32_t step = wide || p->format == WEIGHT_F8_BLOCK ? 32 : 64, vnni = step / 16;
+	uint32_t place = nibbles ? c / 128 : c / step, in_step = c % step;
+	size_t at = ((size_t)place * 2 + r / 16) * 16 * step + (in_step / vnni * 16 + r % 16) * vnni + in_step % vnni;
+	uint16_t x;
+
+	if (nibbles)
+		return c % 128 < 64 ? panel[at] & 15 : panel[at] >> 4;
+	if (!wide)
+		return panel[at];
+	memcpy(&x, panel + 2 * at, sizeof(x));
+	return x;
+}
+
+/* The last of three panels, of memory that held something else. */
+static void check_packing(struct packing p, struct noise *s)
+{
+	size_t rows = p.format == WEIGHT_I4 ? (p.n + 1) / 2 : p.n;
+	size_t bytes = dtype_bytes(p.type) * ((rows - 1) * p.row_stride + (p.k - 1) * p.col_stride + 1);
+	uint8_t *src = malloc(bytes), *mem;
+	struct weight w;
+
+	for (size_t i = 0; i < bytes; i++)
+		src[i] = (uint8_t)noise_u32(s);
+	weight_layout_groups(&w, p.format, 64 + p.n, p.k, p.group);
+	mem = guarded_alloc(weight_panels_bytes(&w) + weight_scales_bytes(&w));
+	memset(mem, 0xA5, weight_panels_bytes(&w) + weight_scales_bytes(&w));
+	weight_bind(&w, mem);
+	weight_pack_panel(&w, 2, p.n, src, p.type, p.row_stride, p.col_stride);
+	for (uint32_t r = 0; r < 32; r++) {
+		int32_t sum[4] = {0};
+
+		for (uint32_t c = 0; c < w.k_padded; c++) {
+			uint32_t bits = source_bits(&p, src, r, c);
+
+			assert_int_equal(panel_bits(&p, w.panels + 2 * w.panel_bytes, r, c), bits);
+			if (w.bias)
+				sum[c / w.k_block] += (int8_t)(p.format == WEIGHT_I4 ? bits << 4 : bits);
+		}
+		for (uint32_t b = 0; w.bias && b < w.k_blocks; b++)
+			assert_int_equal(w.bias[weight_scale_index(&w, 64 + r, b)], -128 * sum[b]);
+	}
+	for (size_t i = 0; i < 2 * w.panel_bytes; i++)
+		assert_int_equal(w.panels[i], 0xA5);
+	free(src);
+	guarded_free(mem);
+}
+
+static void test_elements(void **state)
+{
+	static const struct {
+		enum weight_format format;
+		enum dtype type;
+	} kinds[] = {{WEIGHT_BF16, DT_BF16}, {WEIGHT_BF16, DT_F32}, {WEIGHT_F8_BLOCK, DT_F8_E4M3},
+		{WEIGHT_I8, DT_I8}, {WEIGHT_I4, DT_I8}};
+	static const uint32_t rows[] = {1, 2, 7, 15, 16, 17, 31, 32};
+	static const uint32_t cols[] = {1, 2, 3, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 192, 250, 384};
+	struct noise s = {13};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		for (size_t j = 0; j < 8 * sizeof(cols) / sizeof(*cols); j++) {
+			struct packing p = {.format = kinds[i].format, .type = kinds[i].type, .n = rows[j % 8],
+				.k = cols[j / 8]};
+
+			/* Whole rows, rows of a wider matrix at odd places, transposed, every third element. */
+			p.row_stride = p.k, p.col_stride = 1;
+			check_packing(p, &s);
+			p.row_stride = p.k + 5;
+			check_packing(p, &s);
+			p.row_stride = 1, p.col_stride = p.n + 1;
+			check_packing(p, &s);
+			p.row_stride = 3 * p.k, p.col_stride = 3;
+			check_packing(p, &s);
+		}
+}
+
+/* Biases: sums of the largest bytes over many columns; groups. */
+static void test_biases(void **state)
+{
+	struct packing p = {.format = WEIGHT_I8, .type = DT_I8, .n = 32, .k = 5000, .row_stride = 5000, .col_stride = 1};
+	struct noise s = {17};
+	struct weight w;
+	uint8_t *src = malloc(32 * WEIGHT_INTEGER_MAX_K), *mem;
+
+	check_packing(p, &s);
+	p.format = WEIGHT_I4;
+	check_packing(p, &s);
+	p.k = 384, p.group = 128;
+	check_packing(p, &s);
+	p.format = WEIGHT_I8, p.k = 384, p.group = 192;
+	check_packing(p, &s);
+	weight_layout(&w, WEIGHT_I8, 32, WEIGHT_INTEGER_MAX_K);
+	mem = guarded_alloc(weight_panels_bytes(&w) + weight_scales_bytes(&w));
+	weight_bind(&w, mem);
+	for (int v = -128; v < 128; v += 255) {
+		memset(src, v, 32 * WEIGHT_INTEGER_MAX_K);
+		weight_pack_panel(&w, 0, 32, src, DT_I8, WEIGHT_INTEGER_MAX_K, 1);
+		for (uint32_t r = 0; r < 32; r++)
+			assert_int_equal(w.bias[r], -128 * v * (int32_t)WEIGHT_INTEGER_MAX_K);
+	}
+	free(src);
+	guarded_free(mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +381,8 @@ int main(void)
 		cmocka_unit_test(test_filling),
 		cmocka_unit_test(test_sources),
 		cmocka_unit_test(test_dequant),
+		cmocka_unit_test(test_elements),
+		cmocka_unit_test(test_biases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

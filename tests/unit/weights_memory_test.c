@@ -73,7 +73,7 @@ static void test_cgroup_v1(void **state)
 	assert_int_equal(available("4:memorylike:/x\n"), SIZE_MAX);
 }
 
-/* A checkpoint of zeros, which takes no room on disk, with matrices far larger than read buffers. */
+/* A checkpoint mostly of zeros, which take no room on disk, with matrices far larger than read buffers. */
 static const char big_config[] =
 	"{\"model_type\": \"deepseek_v3\", \"vocab_size\": 8192, \"hidden_size\": 2048, "
 	"\"num_hidden_layers\": 2, \"intermediate_size\": 8192, \"num_attention_heads\": 16, "
@@ -88,6 +88,40 @@ static void add(json_t *header, uint64_t *at, const char *name, uint64_t rows, u
 	json_object_set_new(header, name, json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", shape,
 		"data_offsets", (json_int_t)*at, (json_int_t)end));
 	*at = end;
+}
+
+/* The last two matrices, whole rows after each other: up_proj and down_proj of the last layer. */
+#define TAIL_VALUES (2ull * 8192 * 2048)
+
+static uint16_t tail_value(uint64_t i)
+{
+	return (uint16_t)(0x3C00 + (i ^ i >> 11 ^ i >> 13) % 1024);
+}
+
+static void write_tail(int fd, uint64_t at)
+{
+	uint16_t *row = malloc(8192 * sizeof(*row));
+
+	for (uint64_t i = 0; i < TAIL_VALUES; i += 8192) {
+		for (uint64_t j = 0; j < 8192; j++)
+			row[j] = tail_value(i + j);
+		assert_int_equal(pwrite(fd, row, 8192 * sizeof(*row), (off_t)(at + i * sizeof(*row))),
+			8192 * sizeof(*row));
+	}
+	free(row);
+}
+
+/* Matrices that are read in many pieces, one of them the second half of an interleaved pair. */
+static void check_tail(const struct mlp_weights *m)
+{
+	for (uint32_t r = 0; r < 8192; r++)
+		for (uint32_t c = r % 13; c < 2048; c += 13)
+			assert_true(weight_get(&m->gate_up, r / 32 * 64 + 32 + r % 32, c) ==
+				    bf16_to_f32(tail_value(r * 2048ull + c)));
+	for (uint32_t r = 0; r < 2048; r++)
+		for (uint32_t c = r % 13; c < 8192; c += 13)
+			assert_true(weight_get(&m->down, r, c) ==
+				    bf16_to_f32(tail_value(TAIL_VALUES / 2 + r * 8192ull + c)));
 }
 
 static void write_big(void)
@@ -124,6 +158,7 @@ static void write_big(void)
 	assert_int_equal(pwrite(fd, &len, 8, 0), 8);
 	assert_int_equal(pwrite(fd, text, len, 8), len);
 	assert_int_equal(ftruncate(fd, (off_t)(8 + len + at)), 0);
+	write_tail(fd, 8 + len + at - TAIL_VALUES * sizeof(uint16_t));
 	close(fd);
 	free(text);
 	json_decref(header);
@@ -177,6 +212,8 @@ static void check_peak(enum weights_quantization q, size_t least)
 	assert_int_equal(w->bytes, budget.packed_bytes);
 	assert_true(peak > budget.packed_bytes * 9 / 10);
 	assert_true(peak < budget.packed_bytes + budget.buffer_bytes + slack);
+	if (q == QUANTIZATION_STORED)
+		check_tail(&w->layers[1].mlp);
 	weights_destroy(w);
 
 	/* One byte too few is refused, with both figures, before anything is read. */
