@@ -2,8 +2,8 @@
  * Reads a checkpoint into packed weights (weights/weights.h).
  *
  * The items of the layout are cut into units of a few megabytes of source, in the order of the files.
- * Every compute thread takes units from one counter, reads with positioned reads into its own buffer,
- * and packs from there: the peak is the packed size and one buffer per thread. A part of a matrix's
+ * Every compute thread takes units from one counter, reads them piece by piece with positioned reads into
+ * its own buffer, which stays in its core's cache, and packs from there: the peak is the packed size and one buffer per thread. A part of a matrix's
  * columns is cut out of whole rows: on one host the ranks share them in the page cache.
  */
 #include <math.h>
