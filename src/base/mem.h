@@ -21,7 +21,8 @@ void *mem_try_alloc(size_t count, size_t bytes); /* zeroed; NULL on overflow or 
  */
 void *mem_grow(void *base, size_t *cap, size_t need, size_t elem_bytes);
 
-/* Bytes of malloc() in use, of all threads: what was allocated and not freed. 0: the C library does not tell. */
+/* Bytes of malloc() in use, of all threads: what was allocated and not freed. Takes long where much lies free in small
+ * pieces. 0: the C library does not tell. */
 size_t mem_heap_bytes(void);
 
 /*

@@ -79,7 +79,7 @@ static bool refuse(struct http_message *m, unsigned error, const char *why)
 static bool take_line(struct http_message *m, struct buf *b, size_t begin, size_t limit,
 	const char *data, size_t len, size_t *used)
 {
-	const char *end = memchr(data + *used, '\n', len - *used);
+	const char *end = len > *used ? memchr(data + *used, '\n', len - *used) : NULL; /* data may be NULL then */
 	size_t n = (end ? (size_t)(end - data) + 1 : len) - *used;
 	bool over = n > limit - b->len;
 

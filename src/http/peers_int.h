@@ -19,8 +19,8 @@ struct http_peer *http_peers_take(
 void http_peers_put(struct http_peers *p, struct http_peer *peer);
 /*
  * n more bytes of bodies, of which everybody together holds `all` of at most `limit`. False: not taken, since then
- * nobody could hold as much as this address. So one has half of the limit at most, two have a third each, and as
- * much as each is always left.
+ * less would be left than this address has. So one gets half of the limit at most; two that grow together get a third
+ * each; who comes when others have theirs gets half of what is left.
  */
 bool http_peer_hold(struct http_peer *peer, size_t n, size_t all, size_t limit);
 void http_peer_release(struct http_peer *peer, size_t n);

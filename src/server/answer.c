@@ -269,7 +269,7 @@ static enum status constrain(struct answer *a, struct refusal *no)
 	json_t *tools = openai_tools_forced(&a->tools);
 	enum status st = structured_parse(&a->grammar, a->s->structured, a->body, missing, no);
 
-	if (st == OK && tools)
+	if (st == OK && tools && !a->work.again)
 		st = structured_tools(&a->grammar, a->s->structured, &a->s->format, tools, a->tools.parallel, missing, no);
 	json_decref(tools);
 	return st;

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
-
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 
 static const double first_token_bounds[] = { .001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5,
@@ -279,8 +277,8 @@ void metrics_put(struct buf *out, struct metrics *m, const struct engine_stats *
 	buf_printf(out, "vllm:cache_config_info{%s,block_size=\"%u\",num_gpu_blocks=\"%llu\","
 		"enable_prefix_caching=\"%s\"} 1\n", labels.data, block_tokens, (unsigned long long)stats->blocks,
 		prefix_cache ? "True" : "False");
-	buf_printf(out, "# HELP fathom:heap_bytes Bytes of the heap in use, weights and cache aside.\n"
-		"# TYPE fathom:heap_bytes gauge\nfathom:heap_bytes %zu\n", mem_heap_bytes());
+	buf_printf(out, "# HELP fathom:heap_bytes Bytes of the heap in use, weights and cache aside, when no long body was read.\n"
+		"# TYPE fathom:heap_bytes gauge\nfathom:heap_bytes %zu\n", m->heap_bytes);
 	put_http(out, m);
 	buf_deinit(&labels);
 }

@@ -6,6 +6,7 @@
 #define SERVER_METRICS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -42,6 +43,7 @@ struct metrics {
 	struct histogram prompt_tokens, generation_tokens, max_generation_tokens, max_tokens, n;
 	struct histogram prefill_tokens, preemptions, steps;
 	uint64_t success[METRICS_REASONS];
+	size_t heap_bytes;
 	struct metrics_http_row http[METRICS_MAX_HTTP];
 	uint32_t n_http;
 };

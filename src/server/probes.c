@@ -2,8 +2,10 @@
  * and what an operator asks of it: /reset_prefix_cache. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "server/json_put.h"
 #include "server/serving_int.h"
+#include "server/worker.h"
 
 /* A step takes at most a few seconds; one that lasts this long hangs. */
 #define HUNG_AFTER_NS 60000000000ull
@@ -85,6 +87,9 @@ void handle_metrics(struct call *c)
 	struct engine_stats stats = engine_get_stats(s->engine);
 	struct buf out = { 0 };
 
+	/* Looking at the heap takes long while a body's values come and go: the last figure stands. */
+	if (worker_is_idle(s->worker))
+		s->metrics.heap_bytes = mem_heap_bytes();
 	metrics_put(&out, &s->metrics, &stats, serving_name(s), s->o->engine.runtime.block_tokens,
 		s->o->engine.prefix_cache);
 	call_body(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len);

@@ -256,12 +256,29 @@ static enum status convert_text(json_t *out, const json_t *body, struct refusal 
 	return convert_format(out, field_get(text, "format"), "text.format", no);
 }
 
+/* Answers repeat these as they came, streams three times: what is long would hold up the loop. */
+static enum status check_repeated(const json_t *body, struct refusal *no)
+{
+	static const char *const names[] = { "instructions", "metadata", "reasoning", "text", "tool_choice", "tools", "user" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		const json_t *v = field_get(body, names[i]);
+		size_t bytes = v ? json_dumpb(v, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) : 0;
+
+		if (bytes > RESPONSES_MAX_REPEATED)
+			return refuse(no, names[i], "%s: %zu bytes of JSON, at most %u are taken, since answers repeat them", names[i],
+				bytes, RESPONSES_MAX_REPEATED);
+	}
+	return OK;
+}
+
 enum status responses_convert(json_t **out, const json_t *body, struct refusal *no)
 {
 	json_t *made = json_object();
 	enum status st;
 
 	TRY_GOTO(fail, check_unsupported(body, no));
+	TRY_GOTO(fail, check_repeated(body, no));
 	TRY_GOTO(fail, convert_fields(made, body, no));
 	TRY_GOTO(fail, convert_input(made, body, no));
 	TRY_GOTO(fail, convert_tools(made, body, no));

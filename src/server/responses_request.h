@@ -6,6 +6,9 @@
 
 #include "server/refusal.h"
 
+/* Bytes of a field that answers repeat. */
+#define RESPONSES_MAX_REPEATED (1u << 20)
+
 /*
  * *out: the body of a chat completion that asks for the same, owned by the caller. Calls of functions become
  * part of the assistant's message before them; tools that only OpenAI can run are left out.

@@ -221,6 +221,13 @@ static void keep(struct structured *s, const struct buf *key, struct grammar *g)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static enum status refuse_grammar(struct refusal *no, const char *field, const struct error *err)
+{
+	if (err->code == E_NOMEM)
+		return refuse_status(no, 429, "TooManyRequestsError", field, "%s: %s", field, err->msg);
+	return refuse(no, field, "%s: %s", field, err->msg);
+}
+
 static enum status compile(struct grammar **out, const struct structured *s, const struct wish *w, struct error *err)
 {
 	const char *text = json_string_value(w->value);
@@ -255,10 +262,8 @@ static enum status find_or_compile(struct grammar **out, struct structured *s, c
 		st = compile(out, s, w, &err);
 		if (st == OK)
 			keep(s, &key, *out);
-		else if (err.code == E_NOMEM)
-			st = refuse_status(no, 429, "TooManyRequestsError", w->field, "%s: %s", w->field, err.msg);
 		else
-			st = refuse(no, w->field, "%s: %s", w->field, err.msg);
+			st = refuse_grammar(no, w->field, &err);
 	}
 	buf_deinit(&key);
 	return st;
@@ -293,7 +298,7 @@ static enum status compile_tools(struct grammar **out, const struct structured *
 	struct error err;
 
 	if (grammar_from_tools(out, s->vocab, &f, tools, NULL, parallel, &err) != OK)
-		return refuse(no, "tools", "tools: %s", err.msg);
+		return refuse_grammar(no, "tools", &err);
 	return OK;
 }
 

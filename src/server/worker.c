@@ -14,7 +14,7 @@ struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool stopping;
+	bool stopping, busy;
 	struct work_list todo, finished; /* under the lock */
 	struct http_bell *bell;
 	struct tokenizer_scratch *scratch; /* the thread's */
@@ -84,6 +84,7 @@ static void *run(void *arg)
 	pthread_mutex_lock(&w->lock);
 	while (!w->stopping) {
 		work = list_take(&w->todo);
+		w->busy = work != NULL;
 		if (!work) {
 			pthread_cond_wait(&w->changed, &w->lock);
 			continue;
@@ -175,6 +176,16 @@ void work_begin(struct work *work)
 	s->load++;
 	http_request_on_close(work->call->r, peer_gone, work);
 	submit(s->worker, work, list_put);
+}
+
+bool worker_is_idle(struct worker *w)
+{
+	bool idle;
+
+	pthread_mutex_lock(&w->lock);
+	idle = !w->busy && !w->todo.first;
+	pthread_mutex_unlock(&w->lock);
+	return idle;
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */

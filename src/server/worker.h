@@ -50,6 +50,9 @@ void worker_destroy(struct worker *w);
 
 void work_begin(struct work *w);
 
+/* Whether the thread has nothing to do. */
+bool worker_is_idle(struct worker *w);
+
 /* What is left of a body. */
 struct work_json {
 	json_t *body, *request; /* owned; may share values; or NULL */

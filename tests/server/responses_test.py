@@ -235,6 +235,7 @@ class Refusals(Case):
                     ({"text": {"format": {"type": "xml"}}}, "text.format", "text.format"), ({"reasoning": {"effort": "huge"}}, "expected none", "reasoning.effort"),
                     ({"temperature": 5}, "temperature", "temperature"), ({"max_output_tokens": 0}, "max_output_tokens", "max_output_tokens"),
                     ({"conversation": "c"}, "not stored", "conversation"), ({"prompt": {"id": "p"}}, "stored prompts", "prompt"),
+                    ({"metadata": {"a": "b" * (1 << 20)}}, "answers repeat", "metadata"), ({"user": "u" * (1 << 20)}, "answers repeat", "user"),
                     ({"metadata": 5}, "metadata", "metadata"), ({"store": 5}, "store", "store"), ({"include": 5}, "include", "include"),
                     ({"input": [{"type": "reasoning", "summary": []}]}, "at least one message", "input"), ({"input": [None]}, "input[0]", "input"),
                     ({"input": [{"type": "custom_tool_call", "call_id": "1"}]}, "type", "input"),
@@ -252,6 +253,8 @@ class Refusals(Case):
                     self.refused(ask(s, **{"given": "hi", **({"given": body["input"]} if "input" in body else {}),
                                            **{k: v for k, v in body.items() if k != "input"}}), 400, says, param)
             self.refused(ask(s, model="x"), 404, "does not exist", "model", "NotFoundError")
+            user = "u" * ((1 << 20) - 2)
+            self.assertEqual(ask(s, user=user).json["user"], user)
 
     def test_in_a_stream(self):
         with scripted({"answer": ids_of("one two"), "error": "no way"}) as s:

@@ -122,9 +122,10 @@ static const struct {
 static unsigned feed(struct http_message *m, const char *text, size_t len, size_t step,
 	struct buf *body, size_t *rest)
 {
-	size_t at = 0, end = step < len ? step : len;
+	size_t at = 0, end = step < len ? step : len, none;
 
 	buf_reset(body);
+	assert_int_equal(http_message_step(m, NULL, 0, &none), HTTP_PARSE_MORE);
 	for (;;) {
 		size_t used;
 		/* A copy of the piece's own size, so that a sanitizer sees a step beyond it. */
