@@ -27,7 +27,8 @@ struct engine_job {
 	_Atomic uint32_t n_tokens;
 	_Atomic uint32_t state;
 	enum engine_finish finish;
-	uint32_t n_cached, n_preemptions;
+	_Atomic uint32_t n_cached; /* read while the job runs */
+	uint32_t n_preemptions;
 	struct engine_job_times times;
 	struct error error;
 

@@ -155,7 +155,7 @@ enum engine_finish engine_job_finish(const struct engine_job *job)
 
 uint32_t engine_job_cached(const struct engine_job *job)
 {
-	return job->n_cached;
+	return atomic_load_explicit(&job->n_cached, memory_order_relaxed);
 }
 
 uint32_t engine_job_preemptions(const struct engine_job *job)

@@ -186,7 +186,7 @@ static void tell_all(struct choice *c)
 		struct sched_seq_info info = sched_seq_get(e->sched, slot);
 
 		if (c->slices[i].n_samples && job->error.code == OK) {
-			job->n_cached = info.n_cached;
+			atomic_store_explicit(&job->n_cached, info.n_cached, memory_order_relaxed);
 			job->n_preemptions = info.n_preemptions;
 			job_append(job, e->chosen[i]);
 		}
