@@ -182,6 +182,9 @@ static enum status serve(struct serving *s, struct error *err)
 	struct http_signal *term, *interrupt;
 	enum status st;
 
+	/* What http_signal_destroy() restores: one signal more does not cut off what ends already. */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
 	TRY(http_signal_create(&term, s->loop, SIGTERM, on_signal, s, err));
 	TRY_GOTO(no_interrupt, http_signal_create(&interrupt, s->loop, SIGINT, on_signal, s, err));
 	s->tick = http_timer_create(s->loop, tick, s);

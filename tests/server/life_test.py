@@ -198,6 +198,14 @@ class End(Case):
             self.assertEqual(s.wait(), 0)
             connection.close()
 
+    def test_late_signal(self):
+        """Signals until the end do not change how it ends."""
+        with scripted(say("x")) as s:
+            s.process.send_signal(signal.SIGTERM)
+            while s.process.poll() is None:
+                s.process.send_signal(signal.SIGTERM)
+            self.assertEqual(s.wait(), 0)
+
     def test_timeout(self):
         with scripted(say("word ", hold=5), args=["--shutdown-timeout", "0.3"]) as s:
             connection = self.ask(s)

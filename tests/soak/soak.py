@@ -22,7 +22,7 @@ PROBE = {"prompt": "fathom", "temperature": 0, "max_tokens": 24}
 SAMPLES = 240          # of the memory, over the whole run
 GROWTH = 1.05          # last quarter against second quarter
 SLACK_KB = 4096        # and that much besides: pieces of freed memory that the allocator keeps, pages that are written late
-HEAP_SLACK = 256 << 10 # of what malloc() gave and did not get back: what threads keep at hand, buffers that grow once
+HEAP_SLACK = 256 << 10 # of what malloc() gave and did not get back: buffers that grow once
 # Little more than one sequence of that length: blocks are taken from those that run. All of it is written within seconds.
 CACHE = ["--kv-cache-memory-bytes", "3500000", "--max-model-len", "2048"]
 
@@ -123,8 +123,10 @@ class Server:
         if self.own_cache:
             flags = [*CACHE, *flags]
         with open(self.log, "wb") as log:
+            # Freed pieces that a thread keeps at hand would count as in use.
+            env = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
             self.process = subprocess.Popen([fathom, "serve", model, "--port", "0", "--no-pin", "--max-num-seqs", "16",
-                                             "--disable-uvicorn-access-log", *flags], stderr=log)
+                                             "--disable-uvicorn-access-log", *flags], stderr=log, env=env)
         while "Application startup complete." not in self.text():
             if self.process.poll() is not None:
                 raise SystemExit(self.text())
