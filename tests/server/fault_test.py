@@ -410,7 +410,7 @@ class LongBodies(Case):
             with scripted(say("x"), args=self.LOAD) as s:
                 body = {"prompt": "hi", "messages": [{"role": "user", "content": "hi"}], "pad": self.PAD}
                 held = self.send(s, 1)
-                s.wait_load(1)
+                s.wait_held()
                 behind = self.send(s, 1, json.dumps(body), path)
                 s.wait_load(2)
                 for connection in behind + held:

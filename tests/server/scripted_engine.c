@@ -12,7 +12,7 @@
  * probability of token i: -(i + 1) / 8; of the k-th likeliest besides, one less for each k.
  *
  * Nothing need be timed: until the file MODEL/gate is there, an answer has at most `hold` tokens, and whoever
- * tokenizes a text that begins with "hold" waits.
+ * tokenizes a text that begins with "hold" makes MODEL/held and waits.
  *
  * For benchmarks: `together` moves tokens to multiples of delay_ms, so that all jobs get theirs at once, as from a
  * step; `eager` gives a job its next token as soon as the server took the one before. The trace gets the time of each
@@ -109,7 +109,7 @@ static int64_t number(const json_t *obj, const char *key, int64_t def)
 	return v ? json_integer_value(v) : def;
 }
 
-static char gate[4096];
+static char gate[4096], held[4096];
 
 static bool gate_is_open(void)
 {
@@ -146,6 +146,7 @@ static enum status read_script(struct engine *e, const char *dir, struct error *
 	snprintf(path, sizeof(path), "%s/script.json", dir);
 	TRY(json_load_path(&e->script, path, 1 << 20, err));
 	snprintf(gate, sizeof(gate), "%s/gate", dir);
+	snprintf(held, sizeof(held), "%s/held", dir);
 	e->max_model_len = number(e->script, "max_model_len", 4096);
 	e->max_jobs = number(e->script, "max_jobs", MAX_JOBS);
 	rules = json_object_get(e->script, "rules");
@@ -440,7 +441,11 @@ enum status __wrap_tokenizer_encode(const struct tokenizer *t, struct tokenizer_
 enum status __wrap_tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch *sc, const char *text, size_t len,
 	unsigned flags, struct token_buf *out, struct error *err)
 {
-	while (len >= 4 && memcmp(text, "hold", 4) == 0 && !gate_is_open())
+	bool holds = len >= 4 && memcmp(text, "hold", 4) == 0;
+
+	if (holds)
+		fclose(fopen(held, "w"));
+	while (holds && !gate_is_open())
 		usleep(1000);
 	return __real_tokenizer_encode(t, sc, text, len, flags, out, err);
 }

@@ -96,6 +96,11 @@ class Server:
         if text not in self.text():
             raise AssertionError(self.text()[-4000:])
 
+    def wait_held(self):
+        """Until a text of the scripted engine's waits at the gate."""
+        path = os.path.join(self.model, "held")
+        wait_for(lambda: os.path.exists(path), lambda: path + " is not there")
+
     def open_gate(self):
         """What the scripted engine holds goes on."""
         with open(os.path.join(self.model, "gate"), "wb"):
