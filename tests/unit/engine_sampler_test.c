@@ -6,6 +6,7 @@
 
 #include "cm.h"
 
+#include "base/random.h"
 #include "engine/sampler.h"
 
 #define VOCAB 4000
@@ -133,6 +134,39 @@ static void test_filters(void **state)
 	sampler_destroy(s);
 }
 
+/* Without a filter: the id in whose share of the running sum of masses the draw falls. Rows of many lengths, with
+ * logits that are not numbers or not finite and may not be chosen. */
+static void test_inverse_of_sum(void **state)
+{
+	static const uint32_t lengths[] = { 1, 7, 8, 255, 256, 257, 1000, 3999, VOCAB };
+	struct sampler *s = make();
+	struct sampling_params p = { 0.9, 1.0, 0, 0, 5 };
+
+	for (size_t l = 0; l < sizeof(lengths) / sizeof(*lengths); l++) {
+		uint32_t n = lengths[l];
+		double total = 0;
+
+		fill_random(n, 1.5, (unsigned)n);
+		for (uint32_t i = 3; i < n; i += 11)
+			logits[i] = i % 3 ? -INFINITY : i % 2 ? NAN : INFINITY;
+		for (uint32_t i = 0; i < n; i++)
+			total += isfinite(logits[i]) ? exp((double)logits[i] / p.temperature) : 0;
+		for (uint64_t at = 0; at < 300; at++) {
+			int32_t id = sampler_choose(s, &p, logits, n, at);
+			double u = random_unit(p.seed, at), sum = 0;
+
+			assert_in_range(id, 0, n - 1);
+			assert_true(isfinite(logits[id]));
+			for (int32_t i = 0; i < id; i++)
+				sum += isfinite(logits[i]) ? exp((double)logits[i] / p.temperature) : 0;
+			assert_true(sum / total <= u + 1e-6);
+			sum += exp((double)logits[id] / p.temperature);
+			assert_true(sum / total >= u - 1e-6);
+		}
+	}
+	sampler_destroy(s);
+}
+
 /* Equal logits at the edge of top-k: the lower ids stay. */
 static void test_ties(void **state)
 {
@@ -228,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_argmax),      cmocka_unit_test(test_greedy_and_bad_rows),
 		cmocka_unit_test(test_filters),     cmocka_unit_test(test_ties),
+		cmocka_unit_test(test_inverse_of_sum),
 		cmocka_unit_test(test_frequencies), cmocka_unit_test(test_seed),
 		cmocka_unit_test(test_check),
 	};
