@@ -2,33 +2,61 @@
 #include "base/error.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* A path at its longest with what is said of it. */
+#define LONGEST 4608
+
+static bool is_inside_char(char c)
+{
+	return ((unsigned char)c & 0xc0) == 0x80; /* UTF-8 */
+}
+
+/* A text that does not fit loses its middle: it begins with what it is about and ends with what is wrong. */
+static void put(struct error *err, const char *text)
+{
+	static const char gap[] = "[...]";
+	size_t len = strlen(text), room = sizeof(err->msg) - sizeof(gap), head = room / 2, tail = len - (room - head);
+
+	if (len < sizeof(err->msg)) {
+		memcpy(err->msg, text, len + 1);
+		return;
+	}
+	while (head > 0 && is_inside_char(text[head]))
+		head--;
+	while (is_inside_char(text[tail]))
+		tail++;
+	snprintf(err->msg, sizeof(err->msg), "%.*s%s%s", (int)head, text, gap, text + tail);
+}
+
 enum status error_set(struct error *err, enum status code, const char *fmt, ...)
 {
+	char text[LONGEST];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	put(err, text);
 	err->code = code;
 	return code;
 }
 
 enum status error_prefix(struct error *err, const char *fmt, ...)
 {
-	char old[sizeof(err->msg)];
+	char text[LONGEST];
 	va_list ap;
 	int n;
 
-	memcpy(old, err->msg, sizeof(old));
 	va_start(ap, fmt);
-	n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(err->msg))
-		snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
+	if (n >= 0 && (size_t)n < sizeof(text))
+		snprintf(text + n, sizeof(text) - (size_t)n, ": %s", err->msg);
+	put(err, text);
 	return err->code;
 }
 

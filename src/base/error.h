@@ -28,7 +28,8 @@ struct error {
 	char msg[200];
 };
 
-/* Writes code and message (truncated to fit); returns code, so that `return error_set(...)` works. */
+/* Writes code and message, which loses its middle where it does not fit; returns code, so that
+ * `return error_set(...)` works. */
 enum status error_set(struct error *err, enum status code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

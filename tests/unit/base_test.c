@@ -32,17 +32,37 @@ static void test_error_forward(void **state)
 	assert_string_equal(err.msg, "a.json: field x: found 3");
 }
 
-static void test_error_truncates(void **state)
+/* What is too long loses its middle, between characters. */
+static void test_error_too_long(void **state)
 {
 	struct error err;
-	char big[500];
+	char big[6000];
 
 	memset(big, 'a', sizeof(big) - 1);
 	big[sizeof(big) - 1] = '\0';
 	error_set(&err, E_IO, "%s", big);
 	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
-	error_prefix(&err, "%s", big);
+	big[4096] = '\0';
+	error_set(&err, E_IO, "/b/%s: cannot open: no such file", big);
 	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
+	assert_memory_equal(err.msg, "/b/aaa", 6);
+	assert_non_null(strstr(err.msg, "aaa[...]aaa"));
+	assert_non_null(strstr(err.msg, "aaa: cannot open: no such file"));
+	error_prefix(&err, "%s", big + 3500);
+	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
+	assert_non_null(strstr(err.msg, "aaa: cannot open: no such file"));
+	for (size_t shift = 0; shift < 3; shift++) {
+		const char *gap;
+
+		memset(big, 'a', shift);
+		for (size_t i = 0; i < 100; i++)
+			memcpy(big + shift + 3 * i, "\xe2\x82\xac", 4);
+		error_set(&err, E_IO, "%s", big);
+		gap = strstr(err.msg, "[...]");
+		assert_non_null(gap);
+		assert_int_equal((gap - err.msg - (ptrdiff_t)shift) % 3, 0);
+		assert_memory_equal(gap + 5, "\xe2\x82\xac", 3);
+	}
 }
 
 static void test_arena_limit(void **state)
@@ -247,7 +267,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_error_forward),
-		cmocka_unit_test(test_error_truncates),
+		cmocka_unit_test(test_error_too_long),
 		cmocka_unit_test(test_arena_limit),
 		cmocka_unit_test(test_arena_large_blocks),
 		cmocka_unit_test(test_buf),
