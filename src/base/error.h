@@ -25,7 +25,7 @@ enum status {
 
 struct error {
 	enum status code;
-	char msg[200];
+	char msg[400];
 };
 
 /* Writes code and message, which loses its middle where it does not fit; returns code, so that

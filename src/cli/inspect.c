@@ -68,7 +68,7 @@ struct facts {
 	size_t available_bytes;
 	double bytes_per_s; /* 0: not probed */
 	bool tokenizer, chat_template;
-	char tokenizer_problem[200]; /* "" or why it cannot be used */
+	struct error tokenizer_problem; /* without `tokenizer`: why it cannot be used */
 };
 
 static bool ends_with(const char *s, const char *tail)
@@ -193,7 +193,7 @@ static void read_tokenizer(struct facts *f, const char *dir)
 
 	f->tokenizer = tokenizer_open(&tok, dir, &err) == OK;
 	if (!f->tokenizer) {
-		snprintf(f->tokenizer_problem, sizeof(f->tokenizer_problem), "%s", err.msg);
+		f->tokenizer_problem = err;
 		return;
 	}
 	f->chat_template = tokenizer_config_of(tok)->chat_template != NULL;
@@ -249,7 +249,7 @@ static void put_table(struct buf *out, const struct facts *f)
 	buf_printf(out, "%-22s %u tokens%s\n", "context", c->max_position_embeddings,
 		c->yarn.on ? " (YaRN)" : "");
 	buf_printf(out, "%-22s %u\n", "vocabulary", c->vocab_size);
-	buf_printf(out, "%-22s %s\n", "tokenizer", f->tokenizer ? "yes" : f->tokenizer_problem);
+	buf_printf(out, "%-22s %s\n", "tokenizer", f->tokenizer ? "yes" : f->tokenizer_problem.msg);
 	buf_printf(out, "%-22s %s\n", "chat template", f->chat_template ? "yes" : "no");
 	buf_printf(out, "%-22s %zu\n", "tensors", f->n_tensors);
 	put_formats(out, f);

@@ -55,7 +55,7 @@ static void test_error_too_long(void **state)
 		const char *gap;
 
 		memset(big, 'a', shift);
-		for (size_t i = 0; i < 100; i++)
+		for (size_t i = 0; i < 200; i++)
 			memcpy(big + shift + 3 * i, "\xe2\x82\xac", 4);
 		error_set(&err, E_IO, "%s", big);
 		gap = strstr(err.msg, "[...]");
@@ -88,7 +88,7 @@ static void test_arena_large_blocks(void **state)
 	struct arena a;
 
 	arena_init(&a, 0);
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 200; i++) {
 		unsigned char *p = arena_alloc(&a, (size_t)i * 5000 + 1);
 
 		assert_int_equal(p[i * 5000], 0);
