@@ -189,13 +189,10 @@ static enum status probe(struct facts *f, const struct values *v, struct error *
 static void read_tokenizer(struct facts *f, const char *dir)
 {
 	struct tokenizer *tok;
-	struct error err;
 
-	f->tokenizer = tokenizer_open(&tok, dir, &err) == OK;
-	if (!f->tokenizer) {
-		f->tokenizer_problem = err;
+	f->tokenizer = tokenizer_open(&tok, dir, &f->tokenizer_problem) == OK;
+	if (!f->tokenizer)
 		return;
-	}
 	f->chat_template = tokenizer_config_of(tok)->chat_template != NULL;
 	tokenizer_close(tok);
 }

@@ -13,6 +13,7 @@
 
 #include "base/constraint.h"
 #include "base/mem.h"
+#include "engine/softmax.h"
 
 struct logits_work {
 	uint32_t vocab;
@@ -258,29 +259,54 @@ static uint32_t insert(struct logprob *top, uint32_t len, uint32_t cap, const fl
 	return len < cap ? len + 1 : cap;
 }
 
+/* Logits that come before that of id. */
+static uint32_t count_before(const float *logits, uint32_t n, uint32_t id)
+{
+	float own = logits[id];
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < id; i++)
+		count += logits[i] >= own;
+	for (uint32_t i = id + 1; i < n; i++)
+		count += logits[i] > own;
+	return count;
+}
+
+/* Of a block of ids those that belong to the likeliest, into the sorted list; returns its length. */
+static uint32_t insert_block(struct logprob *top, uint32_t len, uint32_t cap, const float *logits, uint32_t at, uint32_t n)
+{
+	int32_t best = softmax_best(logits + at, n);
+
+	/* Among equals the lower id is first, so a later block adds nothing without a larger logit. */
+	if (len == cap && (best < 0 || !(logits[at + (uint32_t)best] > logits[top[len - 1].id])))
+		return len;
+	for (uint32_t i = at; i < at + n; i++) {
+		if (!isnan(logits[i]))
+			len = insert(top, len, cap, logits, (int32_t)i);
+	}
+	return len;
+}
+
 uint32_t logits_logprobs(struct logprob *own, struct logprob *top, uint32_t n_top, const float *logits,
 	uint32_t n, int32_t id)
 {
-	double max = -INFINITY, sum = 0;
+	int32_t best = softmax_best(logits, n);
+	double norm = best < 0 ? -INFINITY : (double)logits[best], sum = 0;
+	float mass[SOFTMAX_BLOCK];
 	uint32_t len = 0;
 
 	BUG_ON(id < 0 || (uint32_t)id >= n || n_top > LOGPROBS_MAX);
-	*own = (struct logprob){ .id = id, .rank = 1 };
-	for (uint32_t i = 0; i < n; i++)
-		max = logits[i] > max ? (double)logits[i] : max;
-	for (uint32_t i = 0; i < n; i++) {
-		if (isnan(logits[i]))
-			continue;
-		sum += exp((double)logits[i] - max);
-		own->rank += before(logits[i], (int32_t)i, logits[id], id);
+	for (uint32_t at = 0; at < n; at += SOFTMAX_BLOCK) {
+		sum += softmax_masses(mass, logits + at, softmax_block(at, n), (float)norm, 1);
 		if (n_top)
-			len = insert(top, len, n_top, logits, (int32_t)i);
+			len = insert_block(top, len, n_top, logits, at, softmax_block(at, n));
 	}
-	max += log(sum);
-	own->value = (double)logits[id] - max;
+	norm += log(sum);
+	*own = (struct logprob){ .id = id, .rank = 1 + count_before(logits, n, (uint32_t)id),
+		.value = (double)logits[id] - norm };
 	for (uint32_t i = 0; i < len; i++) {
 		top[i].rank = i + 1;
-		top[i].value = (double)logits[top[i].id] - max;
+		top[i].value = (double)logits[top[i].id] - norm;
 	}
 	return len;
 }

@@ -1,11 +1,9 @@
 /*
  * One token from one row of logits (engine/sampler.h).
  *
- * A row is long (129 280 logits in DeepSeek-V3.1) and the passes over it are all that a token costs here. Those that
- * every draw needs have no branches, so that the compiler makes vectors of them. Without a filter the draw looks for the
- * block of ids that it falls in, then for the id. With one the candidates are found without sorting the vocabulary: a
- * histogram over the distance from the best logit tells which buckets top-k or top-p can reach, and only those are
- * gathered and sorted.
+ * Without a filter the draw looks for the block of ids that it falls in, then for the id. With one the candidates are
+ * found without sorting the vocabulary: a histogram over the distance from the best logit tells which buckets top-k or
+ * top-p can reach, and only those are gathered and sorted.
  *
  * Sums are added in a fixed order, so a seed gives the same token on every run. Nothing is allocated after create.
  */
@@ -17,14 +15,12 @@
 
 #include "base/mem.h"
 #include "base/random.h"
+#include "engine/softmax.h"
 
 #define GREEDY_BELOW 1e-5    /* vLLM: a temperature under this is greedy */
 #define LOWEST_TEMPERATURE 0.01 /* vLLM: raises what lies between */
 #define N_BUCKETS 512
 #define BUCKETS_PER_NAT 8.0f
-#define EXPONENT 0x7f800000 /* of a float; all ones: not finite */
-#define LANES 8    /* independent partial results of a pass */
-#define BLOCK 256u /* ids whose masses have one sum */
 
 struct candidate {
 	float logit;
@@ -66,7 +62,7 @@ enum status sampler_create(struct sampler **out, uint32_t vocab, struct error *e
 
 	s->vocab = vocab;
 	s->mass = mem_try_alloc(vocab, sizeof(*s->mass));
-	s->block_mass = mem_try_alloc(vocab / BLOCK + 1, sizeof(*s->block_mass));
+	s->block_mass = mem_try_alloc(vocab / SOFTMAX_BLOCK + 1, sizeof(*s->block_mass));
 	s->list = mem_try_alloc(vocab, sizeof(*s->list));
 	if (!s->mass || !s->block_mass || !s->list) {
 		sampler_destroy(s);
@@ -97,113 +93,16 @@ int32_t sampler_argmax(const float *logits, uint32_t n)
 	return best;
 }
 
-/* An integer in the order of the finite floats; the lowest of all where x is not finite. */
-static int32_t order_of(float x)
-{
-	int32_t bits, wild;
-
-	memcpy(&bits, &x, sizeof(bits));
-	wild = -((bits & EXPONENT) == EXPONENT);
-	return ((bits ^ (bits >> 31 & INT32_MAX)) & ~wild) | (INT32_MIN & wild);
-}
-
-static int32_t largest_order(const float *logits, uint32_t n)
-{
-	int32_t best = INT32_MIN;
-
-	for (uint32_t i = 0; i < n; i++) {
-		int32_t order = order_of(logits[i]);
-
-		best = order > best ? order : best;
-	}
-	return best;
-}
-
-static uint32_t block_len(uint32_t at, uint32_t n)
-{
-	return n - at < BLOCK ? n - at : BLOCK;
-}
-
-/* Largest finite logit's lowest index, or -1. */
-static int32_t best_finite(const float *logits, uint32_t n)
-{
-	int32_t best = INT32_MIN;
-	uint32_t i = 0;
-
-	for (uint32_t at = 0; at < n; at += BLOCK) {
-		int32_t order = largest_order(logits + at, block_len(at, n));
-
-		if (order > best) {
-			best = order;
-			i = at;
-		}
-	}
-	if (best == INT32_MIN)
-		return -1;
-	while (order_of(logits[i]) != best)
-		i++;
-	return (int32_t)i;
-}
-
-/* 2^x for x from -126 to 0, with a relative error under 3e-7; 0 for all others and for what is not a number. The fraction
- * goes to a polynomial, whose terms are those of the exponential series, ln(2)^k / k!; the integer into the exponent. */
-static float exp2_fast(float x)
-{
-	const float to_int = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to an integer */
-	float shifted = x + to_int, f = x - (shifted - to_int), scale, p;
-	uint32_t bits, inside = -(uint32_t)((x >= -126) & (x <= 0));
-
-	memcpy(&bits, &shifted, sizeof(bits));
-	bits = (bits + 127) << 23;
-	memcpy(&scale, &bits, sizeof(scale));
-	p = 1.5403530e-4f;
-	p = p * f + 1.3333558e-3f;
-	p = p * f + 9.6181291e-3f;
-	p = p * f + 5.5504109e-2f;
-	p = p * f + 2.4022651e-1f;
-	p = p * f + 6.9314718e-1f;
-	p = (p * f + 1.0f) * scale;
-	memcpy(&bits, &p, sizeof(bits));
-	bits &= inside;
-	memcpy(&p, &bits, sizeof(p));
-	return p;
-}
-
-static void masses(float *restrict mass, const float *restrict logits, uint32_t n, float best, float scale)
-{
-	for (uint32_t i = 0; i < n; i++)
-		mass[i] = exp2_fast((logits[i] - best) * scale);
-}
-
-static double sum_of(const float *mass, uint32_t n)
-{
-	float lane[LANES] = { 0 };
-	double sum = 0;
-	uint32_t i = 0;
-
-	for (; i + LANES <= n; i += LANES) {
-		for (uint32_t j = 0; j < LANES; j++)
-			lane[j] += mass[i + j];
-	}
-	for (; i < n; i++)
-		lane[0] += mass[i];
-	for (uint32_t j = 0; j < LANES; j++)
-		sum += (double)lane[j];
-	return sum;
-}
-
 /* Fills mass[], and their sums by blocks; returns the sum of all. */
 static double fill(struct sampler *s, const float *logits, uint32_t n, float best, double temperature)
 {
-	float scale = (float)(1.4426950408889634 / temperature);
 	double total = 0;
 
-	for (uint32_t at = 0; at < n; at += BLOCK) {
-		uint32_t len = block_len(at, n);
+	for (uint32_t at = 0; at < n; at += SOFTMAX_BLOCK) {
+		double sum = softmax_masses(s->mass + at, logits + at, softmax_block(at, n), best, temperature);
 
-		masses(s->mass + at, logits + at, len, best, scale);
-		s->block_mass[at / BLOCK] = sum_of(s->mass + at, len);
-		total += s->block_mass[at / BLOCK];
+		s->block_mass[at / SOFTMAX_BLOCK] = sum;
+		total += sum;
 	}
 	return total;
 }
@@ -214,15 +113,15 @@ static int32_t draw_all(const struct sampler *s, uint32_t n, double at)
 	uint32_t first = 0, end;
 	int32_t id = -1;
 
-	for (uint32_t i = 0; i < n; i += BLOCK) {
-		if (s->block_mass[i / BLOCK] == 0)
+	for (uint32_t i = 0; i < n; i += SOFTMAX_BLOCK) {
+		if (s->block_mass[i / SOFTMAX_BLOCK] == 0)
 			continue;
 		first = i;
-		if (at < s->block_mass[i / BLOCK])
+		if (at < s->block_mass[i / SOFTMAX_BLOCK])
 			break;
-		at -= s->block_mass[i / BLOCK];
+		at -= s->block_mass[i / SOFTMAX_BLOCK];
 	}
-	end = first + block_len(first, n);
+	end = first + softmax_block(first, n);
 	for (uint32_t i = first; i < end && (id < 0 || at >= 0); i++) {
 		if (s->mass[i] > 0) {
 			id = (int32_t)i;
@@ -357,7 +256,7 @@ static int32_t draw_listed(const struct sampler *s, uint32_t len, double at)
 int32_t sampler_choose(struct sampler *s, const struct sampling_params *p, const float *logits,
 	uint32_t n, uint64_t position)
 {
-	int32_t best = best_finite(logits, n);
+	int32_t best = softmax_best(logits, n);
 	double temperature = p->temperature, total, u = random_unit(p->seed, position);
 	uint32_t len;
 

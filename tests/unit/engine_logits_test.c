@@ -162,7 +162,7 @@ static void test_logprobs(void **state)
 			assert_true(row[top[i - 1].id] > row[top[i].id] ||
 				    (row[top[i - 1].id] == row[top[i].id] && top[i - 1].id < top[i].id));
 		if (isfinite(row[top[i].id]))
-			assert_true(fabs(top[i].value - (row[top[i].id] - log(sum))) < 1e-9);
+			assert_true(fabs(top[i].value - (row[top[i].id] - log(sum))) < 1e-6);
 		if (top[i].id == 9)
 			assert_int_equal(own.rank, i + 1);
 	}
@@ -170,6 +170,42 @@ static void test_logprobs(void **state)
 	assert_int_equal(own.rank, 1);
 	assert_int_equal(logits_logprobs(&own, NULL, 0, row, VOCAB, 13), 0);
 	assert_true(isinf(own.value));
+}
+
+/* Rows of several blocks, with equals and with what is no number. */
+static void test_long_rows(void **state)
+{
+	static const uint32_t lengths[] = { 1, 255, 256, 257, 777, 1024 };
+	static float row[1024];
+	struct logprob own, top[20];
+
+	for (size_t l = 0; l < sizeof(lengths) / sizeof(*lengths); l++) {
+		uint32_t n = lengths[l], n_numbers = 0, len;
+		double sum = 0;
+
+		for (uint32_t i = 0; i < n; i++) {
+			row[i] = i % 17 == 5 ? NAN : i % 19 == 7 ? -INFINITY : (float)(rand() % 300 - 150) / 10;
+			n_numbers += !isnan(row[i]);
+			sum += isnan(row[i]) ? 0 : exp((double)row[i]);
+		}
+		for (uint32_t id = 0; id < n; id += 1 + n / 50) {
+			uint32_t rank = 1;
+
+			if (isnan(row[id]))
+				continue;
+			for (uint32_t i = 0; i < n; i++)
+				rank += row[i] > row[id] || (row[i] == row[id] && i < id);
+			len = logits_logprobs(&own, top, 20, row, n, (int32_t)id);
+			assert_int_equal(len, n_numbers < 20 ? n_numbers : 20);
+			assert_int_equal(own.rank, rank);
+			assert_true(isinf(row[id]) ? own.value == -INFINITY :
+				fabs(own.value - ((double)row[id] - log(sum))) < 1e-6);
+			if (rank <= len) {
+				assert_int_equal(top[rank - 1].id, id);
+				assert_true(top[rank - 1].value == own.value);
+			}
+		}
+	}
 }
 
 /* Reasoning is closed when its budget is spent, unless it was left before. */
@@ -232,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_bad_words),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_logprobs),
+		cmocka_unit_test(test_long_rows),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
