@@ -6,27 +6,17 @@
  * bytes: 255 * -8, eight products in a sum of 16 bits.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
-#include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
-#define FEW_ROWS 6u
-#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
-#define I4_RANGE 512u /* the same of nibbles */
+#define I4_RANGE 512u
 
-/* As in gemm_avx2.c. acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
+/* acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
 #define MADD(acc, v, x, t)                                                                         \
 	__asm__ volatile("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(t) : "x"(v), "x"(x))
-#define BROADCAST(x, p) __asm__ volatile("vpbroadcastd %1, %0" : "=x"(x) : "m"(*(const uint32_t *)(p)))
 #define EVEN(v, p)                                                                                 \
 	__asm__ volatile("vmovdqa %1, %0\n\tvpsllw $8, %0, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 #define ODD(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 
-INLINE size_t half_at(int h)
-{
-	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
-}
-
-/* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. words: the tile's (tile_words()),
+/* M rows and H halves from half h0 on, over the range of n from k. words: the tile's (tile_words()),
  * or NULL. */
 INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
 	const __m256i *words, const int M, const int H, const bool fetch)
@@ -95,32 +85,19 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 			_mm256_store_si256((__m256i *)(sum + m * GEMM_COLS + h * 8), acc[m][h]);
 }
 
+/* Halves at once of few rows: as many as registers hold the sums of. */
+#define FEW_HALVES(rows) ((rows) > 2 ? 2 : 4)
+
 static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	if (b->rows == 1 && b->panels == 2) {
 		rows_i8(b, 0, 0, k, n, NULL, 1, 8, true);
 		return;
 	}
-	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 2 ? 2 : 4)
-		switch (b->rows) {
-		case 1:
-			rows_i8(b, 0, h, k, n, NULL, 1, 4, true);
-			break;
-		case 2:
-			rows_i8(b, 0, h, k, n, NULL, 2, 4, true);
-			break;
-		case 3:
-			rows_i8(b, 0, h, k, n, NULL, 3, 2, true);
-			break;
-		case 4:
-			rows_i8(b, 0, h, k, n, NULL, 4, 2, true);
-			break;
-		case 5:
-			rows_i8(b, 0, h, k, n, NULL, 5, 2, true);
-			break;
-		default:
-			rows_i8(b, 0, h, k, n, NULL, 6, 2, true);
-		}
+#define CALL(M) rows_i8(b, 0, h, k, n, NULL, M, FEW_HALVES(M), true)
+	for (uint32_t h = 0; h < 4 * b->panels; h += FEW_HALVES(b->rows))
+		ROWS_CASES(b->rows, CALL)
+#undef CALL
 }
 
 /* A range of a tile as words: for each four of k both halves' even sixteen, then the odd sixteen. */
@@ -141,7 +118,7 @@ static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	struct fetch_share f =
 		fetch_share_begin(b, (size_t)n * WEIGHT_PANEL_ROWS, (b->rows + 5) / 6 * 2 * b->panels);
-	__m256i words[RANGE];
+	__m256i words[I8_RANGE];
 
 #define CALL(M)                                                                                    \
 	fetch_share(&f);                                                                           \
@@ -156,8 +133,8 @@ static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 
 void gemm_i8_avx2(const struct gemm_block *b)
 {
-	for (uint32_t k = 0; k < b->k; k += RANGE)
-		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
+	for (uint32_t k = 0; k < b->k; k += I8_RANGE)
+		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < I8_RANGE ? b->k - k : I8_RANGE);
 }
 
 void gemm_widen_i8_avx2(uint16_t *out, const uint8_t *in, size_t n)
