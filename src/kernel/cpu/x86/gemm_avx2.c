@@ -269,17 +269,71 @@ INLINE void f8_sums(__m256 acc[2])
 	acc[1] = _mm256_permute2f128_ps(lo, hi, 0x31);
 }
 
-/* M rows and H halves from half h0 on. x: [M][RANGE], input times F8_INPUT. False where there are NaN codes: nothing
- * is stored. */
+/* acc += chains over a pair of k of tile t. x: [M][RANGE], input times F8_INPUT; x1: the pair of a row alone. */
+INLINE void tile_f8(__m256 acc[][8], const int t, struct f8_pairs w, const float *x, const __m256 x1[2], const int M)
+{
+#pragma GCC unroll 2
+	for (int odd = 0; odd < 2; odd++) {
+		__m256 v[2], xm;
+
+#pragma GCC unroll 2
+		for (int h = 0; h < 2; h++) {
+			if (odd)
+				ODD_OF(v[h], w.bf16[h]);
+			else
+				EVEN_OF(v[h], w.bf16[h]);
+			if (M == 1)
+				FMA(acc[0][2 * t + h], v[h], x1[odd]);
+		}
+#pragma GCC unroll 8
+		for (int m = 0; m < M && M > 1; m++) {
+			BROADCAST(xm, x + m * (int)RANGE + odd);
+			FMA(acc[m][2 * t], v[0], xm);
+			FMA(acc[m][2 * t + 1], v[1], xm);
+		}
+	}
+}
+
+/* The same over n of K of H halves, where denormals are what they are. Returns what f8_pairs_load() saw. */
+INLINE __m256i chain_f8(__m256 acc[][8], struct halves s, const float *x, uint32_t n, const int M, const int H,
+	const bool fetch)
+{
+	const uint32_t csr = _mm_getcsr();
+	__m256i seen = _mm256_setzero_si256();
+
+	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
+	for (uint32_t k = 0; k < n; k += WEIGHT_K_STEP, s.w += STEP_BYTES / 2, s.near += STEP_BYTES / 2)
+		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
+			const float *xj = x + k + j;
+			__m256 x1[2];
+
+			if (M == 1) {
+				BROADCAST(x1[0], xj);
+				BROADCAST(x1[1], xj + 1);
+			}
+#pragma GCC unroll 4
+			for (int t = 0; t < H / 2; t++) {
+				size_t p = (size_t)t / 2;
+				const uint8_t *tile = s.w + p * s.panel_bytes + half_at(2 * t) / 2;
+				struct f8_pairs w = f8_pairs_load(tile + j * 16, &seen);
+
+				if (fetch && t % 2 == 0)
+					fetch_lines(s.near + p * s.near_bytes + j * WEIGHT_PANEL_ROWS, 1);
+				tile_f8(acc, t, w, xj, x1, M);
+			}
+		}
+	_mm_setcsr(csr);
+	return seen;
+}
+
+/* M rows and H halves from half h0 on. False where there are NaN codes: nothing is stored. */
 INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uint32_t k, uint32_t n, const int M,
 	const int H)
 {
 	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
-	size_t tile0 = half_at((int)h0) / 2;
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD);
-	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
-	const uint32_t csr = _mm_getcsr();
-	__m256i seen = _mm256_setzero_si256();
+	const float *scales = b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK;
+	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0) / 2,
+		ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD), b->panel_bytes, b->next_bytes};
 	__m256 acc[8][8];
 
 #pragma GCC unroll 8
@@ -287,55 +341,14 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 #pragma GCC unroll 8
 		for (int h = 0; h < H; h++)
 			ZERO(acc[m][h]);
-	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
-	for (uint32_t i = 0; i < n; i += WEIGHT_K_STEP, w += STEP_BYTES / 2, near += STEP_BYTES / 2)
-		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
-			const float *xj = x + i + j;
-			__m256 first[2];
-
-			if (M == 1) {
-				BROADCAST(first[0], xj);
-				BROADCAST(first[1], xj + 1);
-			}
-#pragma GCC unroll 4
-			for (int t = 0; t < H / 2; t++) {
-				const uint8_t *tile = w + (size_t)(t / 2) * b->panel_bytes + half_at(2 * t) / 2;
-				struct f8_pairs both = f8_pairs_load(tile + j * 16, &seen);
-
-				if (t % 2 == 0 && tile0 == 0)
-					fetch_lines(near + (size_t)(t / 2) * b->next_bytes + j * WEIGHT_PANEL_ROWS, 1);
-#pragma GCC unroll 2
-				for (int odd = 0; odd < 2; odd++) {
-					__m256 v[2], y;
-
-#pragma GCC unroll 2
-					for (int h = 0; h < 2; h++) {
-						if (odd)
-							ODD_OF(v[h], both.bf16[h]);
-						else
-							EVEN_OF(v[h], both.bf16[h]);
-						if (M == 1)
-							FMA(acc[0][2 * t + h], v[h], first[odd]);
-					}
-#pragma GCC unroll 8
-					for (int m = 0; m < M && M > 1; m++) {
-						BROADCAST(y, xj + m * (int)RANGE + odd);
-						FMA(acc[m][2 * t], v[0], y);
-						FMA(acc[m][2 * t + 1], v[1], y);
-					}
-				}
-			}
-		}
-	_mm_setcsr(csr);
-	if (f8_nan_seen(seen))
+	if (f8_nan_seen(chain_f8(acc, s, x, n, M, H, h0 % 4 == 0)))
 		return false;
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
 		for (int t = 0; t < H / 2; t++)
 			f8_sums(&acc[m][2 * t]);
-	sums_end(b, b->c + h0 * 8, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M,
-		H);
+	sums_end(b, b->c + h0 * 8, acc, scales, b->first && k == 0, M, H);
 	return true;
 }
 

@@ -12,72 +12,79 @@
 /* acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
 #define MADD(acc, v, x, t)                                                                         \
 	__asm__ volatile("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(t) : "x"(v), "x"(x))
+#define ZERO(x) __asm__ volatile("vpxor %0, %0, %0" : "=x"(x))
 #define EVEN(v, p)                                                                                 \
 	__asm__ volatile("vmovdqa %1, %0\n\tvpsllw $8, %0, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 #define ODD(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 
-/* M rows and H halves from half h0 on, over the range of n from k. words: the tile's (tile_words()),
- * or NULL. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
-	const __m256i *words, const int M, const int H, const bool fetch)
+/* acc += sums over n of K. words: the tile's (tile_words()), or NULL. */
+INLINE void chain_i8(__m256i acc[][8], const uint8_t *const *a, const struct halves *s, const __m256i *words,
+	uint32_t n, const int M, const int H, const bool fetch)
 {
-	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
-	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
-	const uint8_t *w = b->w + p * b->panel_bytes + at0 + half_at((int)h0), *a[8];
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at0, bytes, AHEAD);
-	__m256i acc[8][8];
+	for (uint32_t k = 0; k < n; k += 4) {
+		size_t at = k / 64 * STEP_BYTES + k % 64 * 16;
 
-#pragma GCC unroll 8
-	for (int m = 0; m < M; m++) {
-		a[m] = b->a[row0 + (uint32_t)m] + 2 * (size_t)k;
-#pragma GCC unroll 8
-		for (int h = 0; h < H; h++) {
-			__m256i *from = (__m256i *)(sum + m * GEMM_COLS + h * 8);
-
-			if (b->first && k == 0)
-				__asm__ volatile("vpxor %0, %0, %0" : "=x"(acc[m][h]));
-			else
-				acc[m][h] = _mm256_load_si256(from);
-		}
-	}
-	for (uint32_t i = 0; i < n; i += 4) {
-		size_t at = i / 64 * STEP_BYTES + i % 64 * 16;
-
-		if (fetch && h0 % 4 == 0)
+		if (fetch)
 #pragma GCC unroll 2
-			for (int q = 0; q < (H + 3) / 4; q++)
-				fetch_lines(near + (size_t)q * b->next_bytes + i * WEIGHT_PANEL_ROWS, 2);
+			for (int p = 0; p < (H + 3) / 4; p++)
+				fetch_lines(s->near + (size_t)p * s->near_bytes + k * WEIGHT_PANEL_ROWS, 2);
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
 			__m256i v[8], x[8], t;
 
+			/* Few rows and many: as in chain_bf16(). */
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M < H; m++)
-				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+				BROADCAST(x[m], a[m] + 2 * k + 4 * odd);
 #pragma GCC unroll 8
 			for (int h = 0; h < H; h++) {
-				const __m256i *q =
-					(const __m256i *)(w + (size_t)(h / 4) * b->panel_bytes + at + half_at(h));
+				const __m256i *p =
+					(const __m256i *)(s->w + (size_t)(h / 4) * s->panel_bytes + at + half_at(h));
 
 				if (words)
-					v[h] = words[i + 2 * odd + h];
+					v[h] = words[k + 2 * odd + h];
 				else if (odd)
-					ODD(v[h], q);
+					ODD(v[h], p);
 				else
-					EVEN(v[h], q);
+					EVEN(v[h], p);
 #pragma GCC unroll 8
 				for (int m = 0; m < M && M < H; m++)
 					MADD(acc[m][h], v[h], x[m], t);
 			}
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M >= H; m++) {
-				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+				BROADCAST(x[m], a[m] + 2 * k + 4 * odd);
 #pragma GCC unroll 8
 				for (int h = 0; h < H; h++)
 					MADD(acc[m][h], v[h], x[m], t);
 			}
 		}
 	}
+}
+
+/* M rows and H halves from half h0 on, over the range of n from k. */
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
+	const __m256i *words, const int M, const int H, const bool fetch)
+{
+	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
+	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0),
+		ahead_by(b, (uint32_t)p, at, bytes, AHEAD), b->panel_bytes, b->next_bytes};
+	bool zero = b->first && k == 0;
+	const uint8_t *a[8];
+	__m256i acc[8][8];
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++) {
+		a[m] = b->a[row0 + (uint32_t)m] + 2 * (size_t)k;
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h++)
+			if (zero)
+				ZERO(acc[m][h]);
+			else
+				acc[m][h] = _mm256_load_si256((__m256i *)(sum + m * GEMM_COLS + h * 8));
+	}
+	chain_i8(acc, a, &s, words, n, M, H, fetch && h0 % 4 == 0);
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
