@@ -1,13 +1,10 @@
 /*
  * Products, avx2 tier: F32 input, weights widened in registers, one fused multiply-add for each k in ascending
  * order. Integers: gemm_int_avx2.c.
- *
- * K is taken in ranges of 128: those of two panels stay in the first cache while all halves and rows pass by.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
 
-#define RANGE 128u /* K: a block of F8_BLOCK's scales, GEMM_WIDE_K */
-#define F8_AHEAD 4096u
+#define F8_AHEAD 4096u /* AHEAD of F8 */
 #define F8_FEW_ROWS 3u
 
 /* acc += v x; v = the even or the odd values of 8 pairs. */

@@ -4,15 +4,18 @@
 
 #include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define FEW_ROWS 6u   /* up to so many, the weight streams by once */
-#define AHEAD 2048u   /* prefetch distance in each panel that streams by */
-#define I8_RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
+#define FEW_ROWS 6u /* up to so many, the weight streams by once */
+#define AHEAD 2048u /* prefetch distance in each panel that streams by */
 
 /*
- * A register block is M rows by H halves: a half is 8 weight rows, a tile has two, a panel four. Its loads and
- * multiply-adds are assembly, which stays in place: compilers hold more values at once than there are registers
- * beside the sums, and move sums to memory.
+ * K is taken in ranges, of 8 KiB of a panel: those of two panels stay in the first cache while all halves and rows
+ * pass by. A register block is M rows by H halves: a half is 8 weight rows, a tile has two, a panel four.
+ *
+ * Its loads and multiply-adds are assembly, which stays in place: compilers hold more values at once than there are
+ * registers beside the sums, and move sums to memory.
  */
+#define RANGE 128u /* of BF16: also GEMM_WIDE_K, a block of F8_BLOCK's scales */
+#define I8_RANGE 256u
 
 /* x = the four bytes at p, in all lanes. */
 #define BROADCAST(x, p) __asm__ volatile("vbroadcastss %1, %0" : "=x"(x) : "m"(*(const float *)(p)))

@@ -3,11 +3,11 @@
  *
  * I8 panels are multiplied in 16 bits, pairs summed in 32: VPMADDUBSW of bytes would saturate. Input rows are 16
  * bits wide, k 0 and 2 of each four, then 1 and 3, as a panel's bytes become words. Nibbles are small enough for
- * bytes: 255 * -8, eight products in a sum of 16 bits.
+ * bytes: of 255 * -8, a sum of 16 bits holds sixteen.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
 
-#define I4_RANGE 512u
+#define I4_RANGE 512u /* K, likewise */
 
 /* acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
 #define MADD(acc, v, x, t)                                                                         \
@@ -203,7 +203,7 @@ INLINE void quads_i4(int32_t *sum, const uint8_t *const *a, const uint8_t *w, ui
 		}
 }
 
-/* M rows over the range of n from k. The first sixteen fetch what comes next. */
+/* M rows over the range of n from k0. The first ones fetch what comes next. */
 INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint32_t n, const int M, const int Q)
 {
 	size_t bytes = (size_t)b->k * WEIGHT_PANEL_ROWS / 2;
@@ -224,7 +224,7 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 	}
 }
 
-/* A row alone sums eight products in 16 bits; two rows as many as registers hold the input of. */
+/* A row alone sums sixteen products in 16 bits; two rows as many as registers hold the input of. */
 void gemm_i4_avx2(const struct gemm_block *b)
 {
 	for (uint32_t k = 0, n; k < b->k; k += n) {
@@ -241,12 +241,12 @@ void gemm_unpack_i4_avx2(uint8_t *out, const uint8_t *in, size_t n)
 {
 	const __m256i high = _mm256_set1_epi8((char)0xF0);
 
-	for (size_t at = 0; at < n; at += 2048, out += 4096)
-		for (size_t i = 0; i < 2048; i += 32) {
+	for (size_t at = 0; at < n; at += STEP_BYTES, out += 2 * STEP_BYTES)
+		for (size_t i = 0; i < STEP_BYTES; i += 32) {
 			__m256i v = _mm256_loadu_si256((const __m256i *)(in + at + i));
 
 			_mm256_storeu_si256((__m256i *)(out + i),
 				_mm256_and_si256(_mm256_slli_epi16(v, 4), high));
-			_mm256_storeu_si256((__m256i *)(out + 2048 + i), _mm256_and_si256(v, high));
+			_mm256_storeu_si256((__m256i *)(out + STEP_BYTES + i), _mm256_and_si256(v, high));
 		}
 }
