@@ -216,6 +216,24 @@ static enum status add_string(struct opt_strings *list, const struct opt *o, con
 	return OK;
 }
 
+int64_t opt_sizes_min(const struct opt_sizes *s)
+{
+	int64_t min = s->v[0];
+
+	for (int i = 1; i < s->n; i++)
+		min = s->v[i] < min ? s->v[i] : min;
+	return min;
+}
+
+int64_t opt_sizes_max(const struct opt_sizes *s)
+{
+	int64_t max = s->v[0];
+
+	for (int i = 1; i < s->n; i++)
+		max = s->v[i] > max ? s->v[i] : max;
+	return max;
+}
+
 const char *opt_value_name(const struct opt *o)
 {
 	return o->choices ? o->choices : o->value ? o->value : "VALUE";

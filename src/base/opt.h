@@ -46,6 +46,10 @@ struct opt_sizes {
 	int n;
 };
 
+/* Of one value at least. */
+int64_t opt_sizes_min(const struct opt_sizes *s);
+int64_t opt_sizes_max(const struct opt_sizes *s);
+
 #define OPT_MAX_STRINGS 64
 
 struct opt_strings {

@@ -125,15 +125,6 @@ static void put_list(struct buf *out)
 		buf_printf(out, "%-16s %s\n", k->name, k->what);
 }
 
-static int64_t smallest(const struct opt_sizes *s)
-{
-	int64_t min = s->v[0];
-
-	for (int i = 1; i < s->n; i++)
-		min = s->v[i] < min ? s->v[i] : min;
-	return min;
-}
-
 static enum status choose(struct bench_kernel *b, const struct opt_result *words, struct error *err)
 {
 	struct buf known = { 0 };
@@ -150,9 +141,9 @@ static enum status choose(struct bench_kernel *b, const struct opt_result *words
 			buf_deinit(&known);
 			return err->code;
 		}
-		if (!all && smallest(&b->v->m) > k->max_m)
+		if (!all && opt_sizes_min(&b->v->m) > k->max_m)
 			return error_set(err, E_INVAL, "--m %lld: %s never has more than %u rows",
-				(long long)smallest(&b->v->m), k->name, k->max_m);
+				(long long)opt_sizes_min(&b->v->m), k->name, k->max_m);
 		for (const struct kernel_case *c = all ? kernel_cases : k; c->name && b->n_cases < MAX_CASES; c++) {
 			b->cases[b->n_cases++] = c;
 			if (!all)
@@ -253,15 +244,6 @@ static void measure_tier(struct bench_kernel *b, struct progress *bar, uint32_t 
 	}
 }
 
-static uint32_t largest(const struct opt_sizes *s)
-{
-	int64_t max = 0;
-
-	for (int i = 0; i < s->n; i++)
-		max = s->v[i] > max ? s->v[i] : max;
-	return (uint32_t)max;
-}
-
 static enum status measure(struct bench_kernel *b, const struct machine_isas *isas, struct error *err)
 {
 	const struct values *v = b->v;
@@ -273,7 +255,8 @@ static enum status measure(struct bench_kernel *b, const struct machine_isas *is
 	TRY(kernel_create(&b->call.kn, &config, err));
 	b->meter.kn = b->call.kn;
 	TRY(kernel_probe_create(&b->meter.probe, b->call.kn, bytes, err));
-	TRY(kernel_call_map(&b->call, b->cases, b->n_cases, bytes, largest(&v->m), largest(&v->context), err));
+	TRY(kernel_call_map(&b->call, b->cases, b->n_cases, bytes, (uint32_t)opt_sizes_max(&v->m),
+		(uint32_t)opt_sizes_max(&v->context), err));
 	kernel_observe(b->call.kn, on_event, &b->work);
 	progress_begin(&bar, "kernels", b->n_cases * (uint32_t)isas->n, PROGRESS_COUNT, v->progress);
 	for (int i = 0; i < isas->n; i++) {
@@ -367,12 +350,11 @@ int cmd_bench_kernel(int argc, char **argv)
 	};
 	struct opt_result words;
 	struct error err;
-	enum status st;
 	int rc = cli_parse(&words, &bench_kernel_table, argc, argv, &v);
 
 	if (rc >= 0)
 		return rc;
-	st = bench_kernel(&v, &words, &err);
+	rc = bench_kernel(&v, &words, &err) == OK ? CLI_OK : cli_fail(&err);
 	opt_result_deinit(&words);
-	return st == OK ? CLI_OK : cli_fail(&err);
+	return rc;
 }

@@ -375,12 +375,11 @@ int cmd_bench_load(int argc, char **argv)
 	struct values v = { .machine = machine_defaults(), .repeat = REPEAT };
 	struct opt_result words;
 	struct error err;
-	enum status st;
 	int rc = cli_parse(&words, &bench_load_table, argc, argv, &v);
 
 	if (rc >= 0)
 		return rc;
-	st = bench_load(words.args[0], &v, &err);
+	rc = bench_load(words.args[0], &v, &err) == OK ? CLI_OK : cli_fail(&err);
 	opt_result_deinit(&words);
-	return st == OK ? CLI_OK : cli_fail(&err);
+	return rc;
 }

@@ -78,20 +78,11 @@ static struct values defaults(void)
 	return v;
 }
 
-static uint32_t largest(const struct opt_sizes *s)
-{
-	int64_t max = 0;
-
-	for (int i = 0; i < s->n; i++)
-		max = s->v[i] > max ? s->v[i] : max;
-	return (uint32_t)max;
-}
-
 static enum status open_runtime(struct runtime *rt, const struct values *v, struct model_config *config,
 	size_t probe_bytes, struct error *err)
 {
-	uint32_t prompt = largest(&v->prompt), seqs = largest(&v->seqs);
-	uint32_t context = largest(&v->context) + bench_decode_steps((uint32_t)v->repeat);
+	uint32_t prompt = (uint32_t)opt_sizes_max(&v->prompt), seqs = (uint32_t)opt_sizes_max(&v->seqs);
+	uint32_t context = (uint32_t)opt_sizes_max(&v->context) + bench_decode_steps((uint32_t)v->repeat);
 	struct machine_values machine = v->machine;
 	struct runtime_options o;
 

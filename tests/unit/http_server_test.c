@@ -292,18 +292,27 @@ static void test_floods(void **state)
 	http_case_close(&c);
 }
 
+/* A server with room for 16 bytes of bodies, and the connection of a request that holds 8. */
+static int open_with_held_body(struct http_case *c)
+{
+	int fd;
+
+	http_case_init(c);
+	c->limits.all_body_bytes = 16;
+	http_case_open(c);
+	fd = http_case_connect(c);
+	http_case_send(fd, "POST /hold HTTP/1.1\r\n" H "Content-Length: 8\r\n\r\n01234567");
+	http_case_wait(&c->handled, 1);
+	assert_int_equal(http_case_stats(c).body_bytes, 8);
+	return fd;
+}
+
 static void test_all_bodies(void **state)
 {
 	struct http_case c;
 	struct buf in = {0};
-	int fd;
+	int fd = open_with_held_body(&c);
 
-	http_case_init(&c);
-	c.limits.all_body_bytes = 16;
-	http_case_open(&c);
-	fd = http_case_connect(&c);
-	http_case_send(fd, "POST /hold HTTP/1.1\r\n" H "Content-Length: 8\r\n\r\n01234567");
-	http_case_wait(&c.handled, 1);
 	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc", &in);
 	assert_int_equal(strncmp(in.data, "HTTP/1.1 503 ", 13), 0);
 	close(fd);
@@ -377,15 +386,8 @@ static void test_dropped_body(void **state)
 {
 	struct http_case c;
 	struct buf in = {0};
-	int fd;
+	int fd = open_with_held_body(&c);
 
-	http_case_init(&c);
-	c.limits.all_body_bytes = 16;
-	http_case_open(&c);
-	fd = http_case_connect(&c);
-	http_case_send(fd, "POST /hold HTTP/1.1\r\n" H "Content-Length: 8\r\n\r\n01234567");
-	http_case_wait(&c.handled, 1);
-	assert_int_equal(http_case_stats(&c).body_bytes, 8);
 	http_case_call(&c, drop_held, &c);
 	assert_int_equal(http_case_stats(&c).body_bytes, 0);
 	http_case_ask(&c, "POST / HTTP/1.1\r\n" H "Connection: close\r\nContent-Length: 8\r\n\r\n01234567", &in);

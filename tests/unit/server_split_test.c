@@ -11,14 +11,7 @@
 
 #include "base/buf.h"
 #include "base/random.h"
-
-#define TB "<think>"
-#define TE "</think>"
-#define CALLS "<｜tool▁calls▁begin｜>"
-#define CALLS_END "<｜tool▁calls▁end｜>"
-#define CALL "<｜tool▁call▁begin｜>"
-#define CALL_END "<｜tool▁call▁end｜>"
-#define SEP "<｜tool▁sep｜>"
+#include "chat_case.h"
 
 #define ALL_SPLITS_TO 14 /* tokens; longer answers are cut in two places */
 
@@ -271,16 +264,10 @@ static void test_stop_strings(void **state)
 
 /* --- random sequences ---------------------------------------------------------------------------------------- */
 
-/* Everything that a client sees, in order, without white space and without the {} of calls without arguments: no
- * word has a }. */
+/* Everything that a client sees, in order. No word has a }. */
 static void account(struct buf *out, const char *text)
 {
-	if (strcmp(text + strspn(text, " \n"), "{}") == 0)
-		return;
-	for (; *text; text++) {
-		if (*text != ' ' && *text != '\n')
-			buf_putc(out, *text);
-	}
+	chat_case_account(out, text, strlen(text));
 }
 
 static void account_response(struct buf *out, const json_t *response)
@@ -296,50 +283,19 @@ static void account_response(struct buf *out, const json_t *response)
 	}
 }
 
-/* The text of every token but markers; markers too where they are data of arguments. A name that is cut is dropped. */
-static void account_tokens(struct buf *out, const struct token_buf *ids, bool cut)
-{
-	const struct chat_format *f = &serving.format;
-	const int32_t marks[] = { f->think_begin, f->think_end, f->calls_begin, f->calls_end, f->call_begin, f->call_end,
-		f->sep, serving.defaults.eos[0] };
-	bool arguments = false, name = false;
-	size_t name_at = 0, len;
-
-	for (size_t i = 0; i < ids->len; i++) {
-		int32_t id = ids->data[i];
-		bool ends = id == f->call_end || id == f->calls_end || id == f->call_begin || id == marks[7], mark = false;
-		char text[200];
-
-		for (size_t k = 0; k < sizeof(marks) / sizeof(*marks); k++)
-			mark |= marks[k] == id;
-		if (!mark || (arguments && !ends)) {
-			const char *bytes = tokenizer_token_bytes(serving.tok, id, &len);
-
-			snprintf(text, sizeof(text), "%.*s", (int)len, bytes);
-			account(out, text);
-			continue;
-		}
-		arguments = name && id == f->sep;
-		if (id == f->call_begin)
-			name_at = out->len;
-		name = id == f->call_begin || (name && !ends && !arguments);
-	}
-	if (name && cut)
-		out->len = name_at;
-}
-
 static void one_random(uint64_t seed, const struct token_buf *words)
 {
-	const struct chat_format *f = &serving.format;
-	const int32_t marks[] = { f->think_begin, f->think_end, f->calls_begin, f->calls_end, f->call_begin, f->call_end, f->sep };
+	int32_t marks[CHAT_CASE_MARKS];
 	unsigned how = (random_u64(seed, 1) % 2 ? THINKING : 0) | (random_u64(seed, 2) % 2 ? CUT : 0);
 	struct token_buf ids = { 0 };
 	struct buf want = { 0 }, got = { 0 };
 	size_t n = 1 + random_u64(seed, 3) % 30, n_ends;
 
+	chat_case_marks(marks, &serving.format);
 	for (size_t i = 0; i < n; i++)
-		token_buf_push(&ids, random_u64(seed, 100 + i) % 2 ? marks[random_u64(seed, 200 + i) % 7] :
+		token_buf_push(&ids, random_u64(seed, 100 + i) % 2 ? marks[random_u64(seed, 200 + i) % CHAT_CASE_MARKS] :
 			words->data[random_u64(seed, 200 + i) % words->len]);
+	chat_case_account_tokens(&want, serving.tok, &serving.format, &ids, how & CUT);
 	if (!(how & CUT))
 		token_buf_push(&ids, serving.defaults.eos[0]);
 	for (enum server_case_api api = 0; api < N_APIS; api++) {
@@ -363,7 +319,6 @@ static void one_random(uint64_t seed, const struct token_buf *words)
 		}
 		free(whole);
 	}
-	account_tokens(&want, &ids, how & CUT);
 	if (got.len != want.len || (want.len && memcmp(got.data, want.data, want.len) != 0))
 		fail_msg("seed %llu: got '%s', expected '%s'", (unsigned long long)seed, got.data ? got.data : "",
 			want.data ? want.data : "");

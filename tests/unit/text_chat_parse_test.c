@@ -11,15 +11,9 @@
 #include "cm.h"
 #include "base/random.h"
 #include "text/chat_parse.h"
+#include "chat_case.h"
 
 #define DIR TEST_DATA "/deepseek-v3.1"
-#define TB "<think>"
-#define TE "</think>"
-#define CALLS "<｜tool▁calls▁begin｜>"
-#define CALLS_END "<｜tool▁calls▁end｜>"
-#define CALL "<｜tool▁call▁begin｜>"
-#define CALL_END "<｜tool▁call▁end｜>"
-#define SEP "<｜tool▁sep｜>"
 
 static struct tokenizer *tok;
 static struct tokenizer_scratch *scratch;
@@ -357,63 +351,38 @@ static void test_prompts(void **state)
 	assert_false(opens(""));
 }
 
-/* What was given out, without white space and without the {} that stand for no arguments. */
 static void account(void *arg, const struct chat_event *e)
 {
-	struct buf *out = arg;
-
-	if (e->len == 2 && memcmp(e->text, "{}", 2) == 0)
-		return;
-	for (size_t i = 0; i < e->len; i++) {
-		if (e->text[i] != ' ' && e->text[i] != '\n')
-			buf_putc(out, e->text[i]);
-	}
+	chat_case_account(arg, e->text, e->len);
 }
 
-/*
- * Every token but markers comes out once, in order: `inside` follows by itself whether a marker is data of
- * arguments.
- */
+/* Every token but markers comes out once, in order. */
 static void one_random(uint64_t seed, const struct token_buf *words)
 {
-	const int32_t marks[] = { v31.think_begin, v31.think_end, v31.calls_begin, v31.calls_end, v31.call_begin,
-		v31.call_end, v31.sep };
 	const struct chat_parse_options o = {
 		.reasoning = true, .thinking = random_u64(seed, 1000) % 2, .calls = true };
+	bool stopped = random_u64(seed, 1002) % 2;
+	size_t n = random_u64(seed, 1001) % 40;
 	struct buf want = { 0 }, got = { 0 };
-	size_t n = random_u64(seed, 1001) % 40, name_at = 0;
-	bool inside = false, name = false, stopped = random_u64(seed, 1002) % 2;
+	struct token_buf ids = { 0 };
+	int32_t marks[CHAT_CASE_MARKS];
 	struct chat_parse p;
 
+	chat_case_marks(marks, &v31);
+	for (size_t i = 0; i < n; i++)
+		token_buf_push(&ids, random_u64(seed, i) % 2 ? marks[random_u64(seed, 100 + i) % CHAT_CASE_MARKS] :
+			words->data[random_u64(seed, 100 + i) % words->len]);
+	chat_case_account_tokens(&want, tok, &v31, &ids, !stopped);
 	chat_parse_init(&p, tok, &v31, &o, account, &got);
-	for (size_t i = 0; i < n; i++) {
-		bool mark = random_u64(seed, i) % 2;
-		int32_t id = mark ? marks[random_u64(seed, 100 + i) % 7] :
-				    words->data[random_u64(seed, 100 + i) % words->len];
-		bool ends = id == v31.call_end || id == v31.calls_end || id == v31.call_begin;
-		size_t len;
-		const char *bytes = tokenizer_token_bytes(tok, id, &len);
-
-		if (!mark || (inside && !ends)) {
-			struct chat_event e = { .text = bytes, .len = len };
-
-			account(&want, &e);
-		} else {
-			inside = name && id == v31.sep;
-			if (id == v31.call_begin)
-				name_at = want.len;
-			name = id == v31.call_begin || (name && !ends && !inside);
-		}
-		chat_parse_push(&p, id);
-	}
-	if (name && !stopped) /* a name that is cut is dropped */
-		want.len = name_at;
+	for (size_t i = 0; i < n; i++)
+		chat_parse_push(&p, ids.data[i]);
 	chat_parse_end(&p, stopped);
 	chat_parse_deinit(&p);
 	if (got.len != want.len || (want.len && memcmp(got.data, want.data, want.len) != 0))
 		fail_msg("seed %llu: got '%s', expected '%s'", (unsigned long long)seed, got.data, want.data);
 	buf_deinit(&want);
 	buf_deinit(&got);
+	token_buf_deinit(&ids);
 }
 
 static void test_random(void **state)

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "cm.h"
+#include "chat_case.h"
 #include "text/chat.h"
 #include "text/detok.h"
 
@@ -244,11 +245,6 @@ static void test_conversations(void **state)
 #define A "<｜Assistant｜>"
 #define BOS "<｜begin▁of▁sentence｜>"
 #define EOS "<｜end▁of▁sentence｜>"
-#define CALLS "<｜tool▁calls▁begin｜>"
-#define CALLS_END "<｜tool▁calls▁end｜>"
-#define CALL "<｜tool▁call▁begin｜>"
-#define CALL_END "<｜tool▁call▁end｜>"
-#define SEP "<｜tool▁sep｜>"
 #define OUT "<｜tool▁output▁begin｜>"
 #define OUT_END "<｜tool▁output▁end｜>"
 

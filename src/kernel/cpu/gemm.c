@@ -205,33 +205,49 @@ static void fetch_row(const uint8_t *p, size_t bytes)
 		__builtin_prefetch(p + i);
 }
 
-/* n of integer input from k as 16 bits. Where all of K is kept, each range has its place. */
-static void gemm_widen_int(const struct gemm_ukernels *uk, const struct gemm_task *t, uint32_t k, uint32_t n,
-	bool fits, bool kept, struct gemm_scratch *s)
+/* Whether the rows of a task are wide in scratch for all of K. After the task they are, if they fit. */
+static bool wide_kept(struct gemm_scratch *s, const struct gemm_task *t, bool fits)
 {
-	uint16_t *in = (uint16_t *)s->wide + (fits ? (size_t)k * t->rows : 0);
+	bool kept = fits && s->wide_job == t->job && s->wide_row0 == t->row0;
+
+	s->wide_job = fits ? t->job : NULL;
+	s->wide_row0 = t->row0;
+	return kept;
+}
+
+/* Input is n values from k of each row, as the kernel takes them, at `wide` and `stride` bytes apart: BF16 as F32,
+ * integers as 16 bits. Unless kept they are made here. */
+static void wide_input(const struct gemm_run *run, const struct gemm_task *t, uint32_t k, uint32_t n, uint8_t *wide,
+	size_t stride, bool kept, struct gemm_scratch *s)
+{
+	bool integer = t->job->a->kind == ACT_I8;
+	size_t size = integer ? 1 : 2;
 
 	if (!kept) {
 		gemm_inputs(t, s);
+		advance(s, t->rows, k * size);
 		for (uint32_t i = 0; i < t->rows; i++) {
 			if (i + FETCH_ROWS < t->rows)
-				fetch_row(s->a[i + FETCH_ROWS] + k, n);
-			uk->widen_i8(in + (size_t)i * n, s->a[i] + k, n);
+				fetch_row(s->a[i + FETCH_ROWS], n * size);
+			if (integer)
+				run->kn->gemm->widen_i8((uint16_t *)(wide + i * stride), s->a[i], n);
+			else
+				run->kn->row->from_bf16((float *)(wide + i * stride), (const uint16_t *)s->a[i], n);
 		}
 	}
 	for (uint32_t i = 0; i < t->rows; i++)
-		s->a[i] = (const uint8_t *)(in + (size_t)i * n);
+		s->a[i] = wide + i * stride;
 }
 
 /* Integers: ranges of K that do not cross blocks of scales, unless the kernel does them itself. */
-static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_ukernels *row,
-	const struct gemm_task *t, struct gemm_scratch *s)
+static void gemm_compute_int(const struct gemm_run *run, const struct gemm_task *t, struct gemm_scratch *s)
 {
+	const struct gemm_ukernels *uk = run->kn->gemm;
 	const struct weight *w = &t->job->w;
 	bool i4 = w->format == WEIGHT_I4, few = gemm_few(uk, t->job, t->rows);
 	bool scales = few ? uk->few_scales : uk->i8_scales, whole = few && scales;
 	bool wide = int_wide(uk, t->job, few), fits = wide && int_input_fits(t->job, t->rows);
-	bool kept = fits && s->wide_job == t->job && s->wide_row0 == t->row0;
+	bool kept = wide && wide_kept(s, t, fits);
 	gemm_block_fn *fn = !few ? uk->i8 : i4 ? uk->i4_few : uk->i8_few;
 	struct gemm_block b = {.a = s->a, .rows = t->rows};
 
@@ -243,7 +259,8 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 		b.k = whole ? w->k_padded : few ? end - k : smaller(end - k, uk->k_int);
 		b.k_block = scales && (whole || k + b.k == end) ? w->k_block : 0;
 		if (wide)
-			gemm_widen_int(uk, t, k, b.k, fits, kept, s);
+			wide_input(run, t, k, b.k, s->wide + (fits ? 2 * (size_t)k * t->rows : 0), 2 * (size_t)b.k,
+				kept, s);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			uint32_t panel0 = t->panel0 + i * GEMM_PANELS;
 			size_t at = weight_scale_index(w, panel0 * WEIGHT_PANEL_ROWS, block);
@@ -256,14 +273,10 @@ static void gemm_compute_int(const struct gemm_ukernels *uk, const struct row_uk
 				gemm_unpack_i4(uk, &b, s);
 			fn(&b);
 			if (!scales && k + b.k == end)
-				gemm_add_scaled(row, w, panel0, block, &b);
+				gemm_add_scaled(run->kn->row, w, panel0, block, &b);
 		}
 		if (!wide)
 			advance(s, t->rows, b.k);
-	}
-	if (wide) {
-		s->wide_job = fits ? t->job : NULL;
-		s->wide_row0 = t->row0;
 	}
 }
 
@@ -313,24 +326,6 @@ static void gemm_compute(
 	}
 }
 
-/* `n` values from k of each row as F32, rows `stride` apart. */
-static void widen_rows(const struct row_ukernels *row, const struct gemm_task *t, uint32_t k, uint32_t n,
-	float *out, size_t stride, struct gemm_scratch *s)
-{
-	gemm_inputs(t, s);
-	for (uint32_t i = 0; i < t->rows; i++) {
-		if (i + FETCH_ROWS < t->rows)
-			fetch_row(s->a[i + FETCH_ROWS] + 2 * (size_t)k, 2 * (size_t)n);
-		row->from_bf16(out + i * stride, (const uint16_t *)s->a[i] + k, n);
-	}
-}
-
-static void wide_inputs(struct gemm_scratch *s, const struct gemm_task *t, const float *in, size_t stride)
-{
-	for (uint32_t i = 0; i < t->rows; i++)
-		s->a[i] = (const uint8_t *)(in + i * stride);
-}
-
 /* BF16 input as F32, few rows: a block is all of K. */
 static void gemm_compute_wide_few(const struct gemm_run *run, const struct gemm_task *t, bool kept,
 	struct gemm_scratch *s)
@@ -339,9 +334,7 @@ static void gemm_compute_wide_few(const struct gemm_run *run, const struct gemm_
 	const struct weight *w = &t->job->w;
 	struct gemm_block b = {.a = s->a, .rows = t->rows, .k = w->k_padded, .first = true};
 
-	if (!kept)
-		widen_rows(run->kn->row, t, 0, w->k_padded, (float *)s->wide, w->k_padded, s);
-	wide_inputs(s, t, (const float *)s->wide, w->k_padded);
+	wide_input(run, t, 0, w->k_padded, s->wide, 4 * (size_t)w->k_padded, kept, s);
 	for (uint32_t i = 0; i < task_blocks(t); i++) {
 		gemm_place(&b, t, i, 0, s);
 		place_scales(&b, t, i, 0);
@@ -370,13 +363,9 @@ static void gemm_compute_wide_many(const struct gemm_run *run, const struct gemm
 	struct gemm_block b = {.a = s->a, .rows = t->rows};
 
 	for (uint32_t k = 0; k < w->k_padded; k += b.k) {
-		float *in = (float *)s->wide + (fits ? (size_t)k * t->rows : 0);
-
 		b.first = k == 0;
 		b.k = smaller(w->k_padded - k, GEMM_WIDE_K);
-		if (!kept)
-			widen_rows(run->kn->row, t, k, b.k, in, GEMM_WIDE_K, s);
-		wide_inputs(s, t, in, GEMM_WIDE_K);
+		wide_input(run, t, k, b.k, s->wide + (fits ? 4 * (size_t)k * t->rows : 0), 4 * GEMM_WIDE_K, kept, s);
 		for (uint32_t i = 0; i < task_blocks(t); i++) {
 			gemm_place(&b, t, i, k, s);
 			place_scales(&b, t, i, k);
@@ -391,14 +380,12 @@ static void gemm_compute_wide(const struct gemm_run *run, const struct gemm_task
 {
 	const struct gemm_ukernels *uk = run->kn->gemm;
 	bool fits = input_fits(uk, t->job, t->rows);
-	bool kept = fits && s->wide_job == t->job && s->wide_row0 == t->row0;
+	bool kept = wide_kept(s, t, fits);
 
 	if (gemm_few(uk, t->job, t->rows))
 		gemm_compute_wide_few(run, t, kept, s);
 	else
 		gemm_compute_wide_many(run, t, fits, kept, s);
-	s->wide_job = fits ? t->job : NULL;
-	s->wide_row0 = t->row0;
 }
 
 /* Writes columns col0 .. of one row from its block's sums; `factor` is on them. */
@@ -454,7 +441,7 @@ static void gemm_do(const struct gemm_run *run, const struct gemm_task *t, struc
 
 	gemm_inputs(t, s);
 	if (weight_traits(t->job->w.format)->integer)
-		gemm_compute_int(uk, run->kn->row, t, s);
+		gemm_compute_int(run, t, s);
 	else if (gemm_wide(uk, t->job))
 		gemm_compute_wide(run, t, s);
 	else

@@ -1,47 +1,24 @@
 /*
  * Products, avx2 tier: F32 input, weights widened in registers, one fused multiply-add for each k in ascending
  * order. Integers: gemm_int_avx2.c.
- *
- * A register block is M rows by H halves: a half is 8 weight rows, a tile has two, a panel four. K is taken in
- * ranges of 128: those of two panels stay in the first cache while all halves and rows pass by.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
-#include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define RANGE 128u /* K: a block of F8_BLOCK's scales, GEMM_WIDE_K */
-#define FEW_ROWS 6u
-#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
-#define F8_AHEAD 4096u /* and of F8 */
+#define F8_AHEAD 4096u /* AHEAD of F8 */
+#define F8_FEW_ROWS 3u
 
-/* Assembly that stays in place: compilers hold more values at once than there are registers beside the sums, and
- * move sums to memory. acc += v x; x = a value for all; v = the even or the odd values of 8 pairs. */
+/* acc += v x; v = the even or the odd values of 8 pairs. */
 #define FMA(acc, v, x) __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(v), "x"(x))
-#define BROADCAST(x, p) __asm__ volatile("vbroadcastss %1, %0" : "=x"(x) : "m"(*(p)))
 #define ZERO(x) __asm__ volatile("vxorps %0, %0, %0" : "=x"(x))
+#define AND(v, x, p) __asm__ volatile("vpand %2, %1, %0" : "=x"(v) : "x"(x), "m"(*(const __m256i *)(p)))
 #define EVEN(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpslld $16, %0, %0" : "=x"(v) : "m"(*(p)))
 #define ODD(v, p)                                                                                  \
 	__asm__ volatile("vmovdqa %1, %0\n\tvpand %2, %0, %0" : "=x"(v) : "m"(*(p)), "m"(*(const __m256i *)high_halves))
-
 #define EVEN_OF(v, pairs) __asm__ volatile("vpslld $16, %1, %0" : "=x"(v) : "x"(pairs))
 #define ODD_OF(v, pairs) AND(v, pairs, high_halves)
-#define AND(v, x, p) __asm__ volatile("vpand %2, %1, %0" : "=x"(v) : "x"(x), "m"(*(const __m256i *)(p)))
 
 static const uint32_t high_halves[8] __attribute__((aligned(32))) = {0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000,
 	0xFFFF0000, 0xFFFF0000, 0xFFFF0000, 0xFFFF0000};
-
-/* Where halves h .. of a block are, from K position k on. */
-struct halves {
-	const uint8_t *w;    /* first panel */
-	const uint8_t *near; /* what is fetched meanwhile: a range of whole panels */
-	size_t panel_bytes;
-	size_t near_bytes;
-};
-
-/* The place of half `h` in its panel at a pair of k. */
-INLINE size_t half_at(int h)
-{
-	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
-}
 
 /* acc += chains over n of K. */
 INLINE void chain_bf16(__m256 acc[][8], const float *const *a, const struct halves *s, uint32_t n, const int M,
@@ -143,33 +120,19 @@ INLINE void rows_bf16(const struct gemm_block *b, uint32_t row0, uint32_t h0, ui
 	sums_end(b, c, acc, scales, b->first && k == 0, M, H);
 }
 
-/* Few rows over one range: as many halves at once as give eight or more chains. */
+/* Halves at once of few rows: as many as give eight or more chains. */
+#define FEW_HALVES(rows) ((rows) > 3 ? 2 : 4)
+
 static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	if (b->rows == 1 && b->panels == 2) {
 		rows_bf16(b, 0, 0, k, n, 1, 8, true);
 		return;
 	}
-	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 3 ? 2 : 4)
-		switch (b->rows) {
-		case 1:
-			rows_bf16(b, 0, h, k, n, 1, 4, true);
-			break;
-		case 2:
-			rows_bf16(b, 0, h, k, n, 2, 4, true);
-			break;
-		case 3:
-			rows_bf16(b, 0, h, k, n, 3, 4, true);
-			break;
-		case 4:
-			rows_bf16(b, 0, h, k, n, 4, 2, true);
-			break;
-		case 5:
-			rows_bf16(b, 0, h, k, n, 5, 2, true);
-			break;
-		default:
-			rows_bf16(b, 0, h, k, n, 6, 2, true);
-		}
+#define CALL(M) rows_bf16(b, 0, h, k, n, M, FEW_HALVES(M), true)
+	for (uint32_t h = 0; h < 4 * b->panels; h += FEW_HALVES(b->rows))
+		ROWS_CASES(b->rows, CALL)
+#undef CALL
 }
 
 /* Many rows over one range. A group fetches its share of the next weight, and the next group's sums. */
@@ -282,7 +245,6 @@ INLINE struct f8_pairs f8_pairs_load(const uint8_t *p, __m256i *seen)
 	__m256i x = _mm256_load_si256((const __m256i *)p), s;
 
 	AND(s, x, signs);
-
 	*seen = _mm256_max_epu8(*seen, _mm256_add_epi8(x, x));
 	/* 16 byte + 240 sign byte, both with their sign: the magnitude four bits up, and the sign. */
 	return (struct f8_pairs){{_mm256_maddubs_epi16(factors, _mm256_unpacklo_epi8(x, s)),
@@ -304,17 +266,71 @@ INLINE void f8_sums(__m256 acc[2])
 	acc[1] = _mm256_permute2f128_ps(lo, hi, 0x31);
 }
 
-/* M rows and H halves from half h0 on. x: [M][RANGE], input times F8_INPUT. False where there are NaN codes: nothing
- * is stored. */
+/* acc += chains over a pair of k of tile t. x: [M][RANGE], input times F8_INPUT; x1: the pair of a row alone. */
+INLINE void tile_f8(__m256 acc[][8], const int t, struct f8_pairs w, const float *x, const __m256 x1[2], const int M)
+{
+#pragma GCC unroll 2
+	for (int odd = 0; odd < 2; odd++) {
+		__m256 v[2], xm;
+
+#pragma GCC unroll 2
+		for (int h = 0; h < 2; h++) {
+			if (odd)
+				ODD_OF(v[h], w.bf16[h]);
+			else
+				EVEN_OF(v[h], w.bf16[h]);
+			if (M == 1)
+				FMA(acc[0][2 * t + h], v[h], x1[odd]);
+		}
+#pragma GCC unroll 8
+		for (int m = 0; m < M && M > 1; m++) {
+			BROADCAST(xm, x + m * (int)RANGE + odd);
+			FMA(acc[m][2 * t], v[0], xm);
+			FMA(acc[m][2 * t + 1], v[1], xm);
+		}
+	}
+}
+
+/* The same over n of K of H halves, where denormals are what they are. Returns what f8_pairs_load() saw. */
+INLINE __m256i chain_f8(__m256 acc[][8], struct halves s, const float *x, uint32_t n, const int M, const int H,
+	const bool fetch)
+{
+	const uint32_t csr = _mm_getcsr();
+	__m256i seen = _mm256_setzero_si256();
+
+	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
+	for (uint32_t k = 0; k < n; k += WEIGHT_K_STEP, s.w += STEP_BYTES / 2, s.near += STEP_BYTES / 2)
+		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
+			const float *xj = x + k + j;
+			__m256 x1[2];
+
+			if (M == 1) {
+				BROADCAST(x1[0], xj);
+				BROADCAST(x1[1], xj + 1);
+			}
+#pragma GCC unroll 4
+			for (int t = 0; t < H / 2; t++) {
+				size_t p = (size_t)t / 2;
+				const uint8_t *tile = s.w + p * s.panel_bytes + half_at(2 * t) / 2;
+				struct f8_pairs w = f8_pairs_load(tile + j * 16, &seen);
+
+				if (fetch && t % 2 == 0)
+					fetch_lines(s.near + p * s.near_bytes + j * WEIGHT_PANEL_ROWS, 1);
+				tile_f8(acc, t, w, xj, x1, M);
+			}
+		}
+	_mm_setcsr(csr);
+	return seen;
+}
+
+/* M rows and H halves from half h0 on. False where there are NaN codes: nothing is stored. */
 INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uint32_t k, uint32_t n, const int M,
 	const int H)
 {
 	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
-	size_t tile0 = half_at((int)h0) / 2;
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD);
-	const uint8_t *w = b->w + p * b->panel_bytes + at + tile0;
-	const uint32_t csr = _mm_getcsr();
-	__m256i seen = _mm256_setzero_si256();
+	const float *scales = b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK;
+	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0) / 2,
+		ahead_by(b, (uint32_t)p, at, bytes, F8_AHEAD), b->panel_bytes, b->next_bytes};
 	__m256 acc[8][8];
 
 #pragma GCC unroll 8
@@ -322,55 +338,14 @@ INLINE bool rows_f8(const struct gemm_block *b, uint32_t h0, const float *x, uin
 #pragma GCC unroll 8
 		for (int h = 0; h < H; h++)
 			ZERO(acc[m][h]);
-	_mm_setcsr(csr & ~(uint32_t)_MM_DENORMALS_ZERO_MASK);
-	for (uint32_t i = 0; i < n; i += WEIGHT_K_STEP, w += STEP_BYTES / 2, near += STEP_BYTES / 2)
-		for (uint32_t j = 0; j < WEIGHT_K_STEP; j += 2) {
-			const float *xj = x + i + j;
-			__m256 first[2];
-
-			if (M == 1) {
-				BROADCAST(first[0], xj);
-				BROADCAST(first[1], xj + 1);
-			}
-#pragma GCC unroll 4
-			for (int t = 0; t < H / 2; t++) {
-				const uint8_t *tile = w + (size_t)(t / 2) * b->panel_bytes + half_at(2 * t) / 2;
-				struct f8_pairs both = f8_pairs_load(tile + j * 16, &seen);
-
-				if (t % 2 == 0 && tile0 == 0)
-					fetch_lines(near + (size_t)(t / 2) * b->next_bytes + j * WEIGHT_PANEL_ROWS, 1);
-#pragma GCC unroll 2
-				for (int odd = 0; odd < 2; odd++) {
-					__m256 v[2], y;
-
-#pragma GCC unroll 2
-					for (int h = 0; h < 2; h++) {
-						if (odd)
-							ODD_OF(v[h], both.bf16[h]);
-						else
-							EVEN_OF(v[h], both.bf16[h]);
-						if (M == 1)
-							FMA(acc[0][2 * t + h], v[h], first[odd]);
-					}
-#pragma GCC unroll 8
-					for (int m = 0; m < M && M > 1; m++) {
-						BROADCAST(y, xj + m * (int)RANGE + odd);
-						FMA(acc[m][2 * t], v[0], y);
-						FMA(acc[m][2 * t + 1], v[1], y);
-					}
-				}
-			}
-		}
-	_mm_setcsr(csr);
-	if (f8_nan_seen(seen))
+	if (f8_nan_seen(chain_f8(acc, s, x, n, M, H, h0 % 4 == 0)))
 		return false;
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
 		for (int t = 0; t < H / 2; t++)
 			f8_sums(&acc[m][2 * t]);
-	sums_end(b, b->c + h0 * 8, acc, b->scales + p * b->scale_stride + k / WEIGHT_SCALE_BLOCK, b->first && k == 0, M,
-		H);
+	sums_end(b, b->c + h0 * 8, acc, scales, b->first && k == 0, M, H);
 	return true;
 }
 
@@ -395,10 +370,9 @@ INLINE bool f8_input(float *out, const float *in, uint32_t n)
 	return _mm256_testz_si256(bad, bad);
 }
 
-/* Up to three rows over one range. */
 static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
-	float x[3 * RANGE] __attribute__((aligned(64)));
+	float x[F8_FEW_ROWS * RANGE] __attribute__((aligned(64)));
 	bool done = true;
 
 	for (uint32_t m = 0; m < b->rows; m++)
@@ -417,7 +391,7 @@ static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 void gemm_f8_avx2(const struct gemm_block *b)
 {
 	for (uint32_t k = 0; k < b->k; k += RANGE)
-		(b->rows <= 3 ? f8_few_range : f8_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
+		(b->rows <= F8_FEW_ROWS ? f8_few_range : f8_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
 }
 
 const struct gemm_ukernels gemm_ukernels_avx2 = {
@@ -429,7 +403,7 @@ const struct gemm_ukernels gemm_ukernels_avx2 = {
 	.wide_f8_few = gemm_f8_avx2,
 	.unpack_f8 = unpack_f8,
 	.few_rows = FEW_ROWS,
-	.k_int = 256,
+	.k_int = I8_RANGE,
 	.i8_few = gemm_i8_avx2,
 	.i4_few = gemm_i4_avx2,
 	.i8 = gemm_i8_avx2,

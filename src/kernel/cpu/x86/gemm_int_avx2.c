@@ -3,91 +3,88 @@
  *
  * I8 panels are multiplied in 16 bits, pairs summed in 32: VPMADDUBSW of bytes would saturate. Input rows are 16
  * bits wide, k 0 and 2 of each four, then 1 and 3, as a panel's bytes become words. Nibbles are small enough for
- * bytes: 255 * -8, eight products in a sum of 16 bits.
+ * bytes: of 255 * -8, a sum of 16 bits holds sixteen.
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
-#include "kernel/cpu/x86/gemm_rows_x86.h"
 
-#define RANGE 256u /* K: 8 KiB of a panel, which stay in the first cache while all halves and rows pass by */
-#define FEW_ROWS 6u
-#define AHEAD 2048u    /* prefetch distance in each panel that streams by */
-#define I4_RANGE 512u /* the same of nibbles */
+#define I4_RANGE 512u /* K, likewise */
 
-/* As in gemm_avx2.c. acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
+/* acc += pairs of v times x; v = words of the bytes k 0 and 2, or 1 and 3, of 8 rows. */
 #define MADD(acc, v, x, t)                                                                         \
 	__asm__ volatile("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(t) : "x"(v), "x"(x))
-#define BROADCAST(x, p) __asm__ volatile("vpbroadcastd %1, %0" : "=x"(x) : "m"(*(const uint32_t *)(p)))
+#define ZERO(x) __asm__ volatile("vpxor %0, %0, %0" : "=x"(x))
 #define EVEN(v, p)                                                                                 \
 	__asm__ volatile("vmovdqa %1, %0\n\tvpsllw $8, %0, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 #define ODD(v, p) __asm__ volatile("vmovdqa %1, %0\n\tvpsraw $8, %0, %0" : "=x"(v) : "m"(*(p)))
 
-INLINE size_t half_at(int h)
+/* acc += sums over n of K. words: the tile's (tile_words()), or NULL. */
+INLINE void chain_i8(__m256i acc[][8], const uint8_t *const *a, const struct halves *s, const __m256i *words,
+	uint32_t n, const int M, const int H, const bool fetch)
 {
-	return (size_t)(h % 4 / 2) * TILE_BYTES + (size_t)(h % 2) * 32;
-}
+	for (uint32_t k = 0; k < n; k += 4) {
+		size_t at = k / 64 * STEP_BYTES + k % 64 * 16;
 
-/* M rows and H halves (8 weight rows) from half h0 on, over the range of n from k. words: the tile's (tile_words()),
- * or NULL. */
-INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
-	const __m256i *words, const int M, const int H, const bool fetch)
-{
-	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
-	size_t at0 = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
-	const uint8_t *w = b->w + p * b->panel_bytes + at0 + half_at((int)h0), *a[8];
-	const uint8_t *near = ahead_by(b, (uint32_t)p, at0, bytes, AHEAD);
-	__m256i acc[8][8];
-
-#pragma GCC unroll 8
-	for (int m = 0; m < M; m++) {
-		a[m] = b->a[row0 + (uint32_t)m] + 2 * (size_t)k;
-#pragma GCC unroll 8
-		for (int h = 0; h < H; h++) {
-			__m256i *from = (__m256i *)(sum + m * GEMM_COLS + h * 8);
-
-			if (b->first && k == 0)
-				__asm__ volatile("vpxor %0, %0, %0" : "=x"(acc[m][h]));
-			else
-				acc[m][h] = _mm256_load_si256(from);
-		}
-	}
-	for (uint32_t i = 0; i < n; i += 4) {
-		size_t at = i / 64 * STEP_BYTES + i % 64 * 16;
-
-		if (fetch && h0 % 4 == 0)
+		if (fetch)
 #pragma GCC unroll 2
-			for (int q = 0; q < (H + 3) / 4; q++)
-				fetch_lines(near + (size_t)q * b->next_bytes + i * WEIGHT_PANEL_ROWS, 2);
+			for (int p = 0; p < (H + 3) / 4; p++)
+				fetch_lines(s->near + (size_t)p * s->near_bytes + k * WEIGHT_PANEL_ROWS, 2);
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
 			__m256i v[8], x[8], t;
 
+			/* Few rows and many: as in chain_bf16(). */
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M < H; m++)
-				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+				BROADCAST(x[m], a[m] + 2 * k + 4 * odd);
 #pragma GCC unroll 8
 			for (int h = 0; h < H; h++) {
-				const __m256i *q =
-					(const __m256i *)(w + (size_t)(h / 4) * b->panel_bytes + at + half_at(h));
+				const __m256i *p =
+					(const __m256i *)(s->w + (size_t)(h / 4) * s->panel_bytes + at + half_at(h));
 
 				if (words)
-					v[h] = words[i + 2 * odd + h];
+					v[h] = words[k + 2 * odd + h];
 				else if (odd)
-					ODD(v[h], q);
+					ODD(v[h], p);
 				else
-					EVEN(v[h], q);
+					EVEN(v[h], p);
 #pragma GCC unroll 8
 				for (int m = 0; m < M && M < H; m++)
 					MADD(acc[m][h], v[h], x[m], t);
 			}
 #pragma GCC unroll 8
 			for (int m = 0; m < M && M >= H; m++) {
-				BROADCAST(x[m], a[m] + 2 * i + 4 * odd);
+				BROADCAST(x[m], a[m] + 2 * k + 4 * odd);
 #pragma GCC unroll 8
 				for (int h = 0; h < H; h++)
 					MADD(acc[m][h], v[h], x[m], t);
 			}
 		}
 	}
+}
+
+/* M rows and H halves from half h0 on, over the range of n from k. */
+INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint32_t k, uint32_t n,
+	const __m256i *words, const int M, const int H, const bool fetch)
+{
+	int32_t *sum = b->sum + (size_t)row0 * GEMM_COLS + h0 * 8;
+	size_t at = (size_t)k * WEIGHT_PANEL_ROWS, bytes = (size_t)b->k * WEIGHT_PANEL_ROWS, p = h0 / 4;
+	const struct halves s = {b->w + p * b->panel_bytes + at + half_at((int)h0),
+		ahead_by(b, (uint32_t)p, at, bytes, AHEAD), b->panel_bytes, b->next_bytes};
+	bool zero = b->first && k == 0;
+	const uint8_t *a[8];
+	__m256i acc[8][8];
+
+#pragma GCC unroll 8
+	for (int m = 0; m < M; m++) {
+		a[m] = b->a[row0 + (uint32_t)m] + 2 * (size_t)k;
+#pragma GCC unroll 8
+		for (int h = 0; h < H; h++)
+			if (zero)
+				ZERO(acc[m][h]);
+			else
+				acc[m][h] = _mm256_load_si256((__m256i *)(sum + m * GEMM_COLS + h * 8));
+	}
+	chain_i8(acc, a, &s, words, n, M, H, fetch && h0 % 4 == 0);
 #pragma GCC unroll 8
 	for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
@@ -95,32 +92,19 @@ INLINE void rows_i8(const struct gemm_block *b, uint32_t row0, uint32_t h0, uint
 			_mm256_store_si256((__m256i *)(sum + m * GEMM_COLS + h * 8), acc[m][h]);
 }
 
+/* Halves at once of few rows: as many as registers hold the sums of. */
+#define FEW_HALVES(rows) ((rows) > 2 ? 2 : 4)
+
 static void few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	if (b->rows == 1 && b->panels == 2) {
 		rows_i8(b, 0, 0, k, n, NULL, 1, 8, true);
 		return;
 	}
-	for (uint32_t h = 0; h < 4 * b->panels; h += b->rows > 2 ? 2 : 4)
-		switch (b->rows) {
-		case 1:
-			rows_i8(b, 0, h, k, n, NULL, 1, 4, true);
-			break;
-		case 2:
-			rows_i8(b, 0, h, k, n, NULL, 2, 4, true);
-			break;
-		case 3:
-			rows_i8(b, 0, h, k, n, NULL, 3, 2, true);
-			break;
-		case 4:
-			rows_i8(b, 0, h, k, n, NULL, 4, 2, true);
-			break;
-		case 5:
-			rows_i8(b, 0, h, k, n, NULL, 5, 2, true);
-			break;
-		default:
-			rows_i8(b, 0, h, k, n, NULL, 6, 2, true);
-		}
+#define CALL(M) rows_i8(b, 0, h, k, n, NULL, M, FEW_HALVES(M), true)
+	for (uint32_t h = 0; h < 4 * b->panels; h += FEW_HALVES(b->rows))
+		ROWS_CASES(b->rows, CALL)
+#undef CALL
 }
 
 /* A range of a tile as words: for each four of k both halves' even sixteen, then the odd sixteen. */
@@ -141,7 +125,7 @@ static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	struct fetch_share f =
 		fetch_share_begin(b, (size_t)n * WEIGHT_PANEL_ROWS, (b->rows + 5) / 6 * 2 * b->panels);
-	__m256i words[RANGE];
+	__m256i words[I8_RANGE];
 
 #define CALL(M)                                                                                    \
 	fetch_share(&f);                                                                           \
@@ -156,8 +140,8 @@ static void many_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 
 void gemm_i8_avx2(const struct gemm_block *b)
 {
-	for (uint32_t k = 0; k < b->k; k += RANGE)
-		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < RANGE ? b->k - k : RANGE);
+	for (uint32_t k = 0; k < b->k; k += I8_RANGE)
+		(b->rows <= FEW_ROWS ? few_range : many_range)(b, k, b->k - k < I8_RANGE ? b->k - k : I8_RANGE);
 }
 
 void gemm_widen_i8_avx2(uint16_t *out, const uint8_t *in, size_t n)
@@ -219,7 +203,7 @@ INLINE void quads_i4(int32_t *sum, const uint8_t *const *a, const uint8_t *w, ui
 		}
 }
 
-/* M rows over the range of n from k. The first sixteen fetch what comes next. */
+/* M rows over the range of n from k0. The first ones fetch what comes next. */
 INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint32_t n, const int M, const int Q)
 {
 	size_t bytes = (size_t)b->k * WEIGHT_PANEL_ROWS / 2;
@@ -240,7 +224,7 @@ INLINE void rows_i4(const struct gemm_block *b, uint32_t row0, uint32_t k0, uint
 	}
 }
 
-/* A row alone sums eight products in 16 bits; two rows as many as registers hold the input of. */
+/* A row alone sums sixteen products in 16 bits; two rows as many as registers hold the input of. */
 void gemm_i4_avx2(const struct gemm_block *b)
 {
 	for (uint32_t k = 0, n; k < b->k; k += n) {
@@ -257,12 +241,12 @@ void gemm_unpack_i4_avx2(uint8_t *out, const uint8_t *in, size_t n)
 {
 	const __m256i high = _mm256_set1_epi8((char)0xF0);
 
-	for (size_t at = 0; at < n; at += 2048, out += 4096)
-		for (size_t i = 0; i < 2048; i += 32) {
+	for (size_t at = 0; at < n; at += STEP_BYTES, out += 2 * STEP_BYTES)
+		for (size_t i = 0; i < STEP_BYTES; i += 32) {
 			__m256i v = _mm256_loadu_si256((const __m256i *)(in + at + i));
 
 			_mm256_storeu_si256((__m256i *)(out + i),
 				_mm256_and_si256(_mm256_slli_epi16(v, 4), high));
-			_mm256_storeu_si256((__m256i *)(out + 2048 + i), _mm256_and_si256(v, high));
+			_mm256_storeu_si256((__m256i *)(out + STEP_BYTES + i), _mm256_and_si256(v, high));
 		}
 }

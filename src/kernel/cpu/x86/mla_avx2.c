@@ -17,7 +17,7 @@ static __m256 even(__m256i pairs)
 
 static __m256 odd(__m256i pairs)
 {
-	return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
+	return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xFFFF0000)));
 }
 
 static __m256i broadcast_pair(const void *p)
@@ -131,7 +131,7 @@ static inline __m256i round_bf16(__m256 x)
 	__m256i lsb = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
 
 	u = _mm256_add_epi32(u, _mm256_add_epi32(lsb, _mm256_set1_epi32(0x7FFF)));
-	return _mm256_and_si256(u, _mm256_set1_epi32(-65536));
+	return _mm256_and_si256(u, _mm256_set1_epi32((int)0xFFFF0000));
 }
 
 /* 8 lanes of a block. */
