@@ -70,8 +70,6 @@ struct gemm_scratch {
 } __attribute__((aligned(64)));
 
 struct gemm_ukernels {
-	const char *name;
-
 	/* Around all other calls of a thread in one op; NULL where the tier needs none. */
 	void (*thread_begin)(void);
 	void (*thread_end)(void);

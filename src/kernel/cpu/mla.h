@@ -49,8 +49,6 @@ struct mla_panels {
 };
 
 struct mla_ukernels {
-	const char *name;
-
 	/* Around all other calls of a thread in one op; NULL where the tier needs none. */
 	void (*thread_begin)(void);
 	void (*thread_end)(void);

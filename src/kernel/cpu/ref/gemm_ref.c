@@ -126,7 +126,6 @@ static void unpack_i4(uint8_t *out, const uint8_t *in, size_t n)
 }
 
 const struct gemm_ukernels gemm_ukernels_ref = {
-	.name = "ref",
 	.bf16 = gemm_bf16_ref,
 	.f32 = gemm_f32_ref,
 	.f8u = gemm_f8u_ref,

@@ -149,7 +149,6 @@ static void ref_expand(void *out, size_t out_stride, const void *x, size_t x_str
 }
 
 const struct mla_ukernels mla_ukernels_ref = {
-	.name = "ref",
 	.pack_q = ref_pack_q,
 	.pack_v = ref_pack_v,
 	.scores = ref_scores,

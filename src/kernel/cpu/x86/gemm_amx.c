@@ -267,7 +267,6 @@ static void thread_end(void)
 }
 
 const struct gemm_ukernels gemm_ukernels_amx = {
-	.name = "amx",
 	.thread_begin = thread_begin,
 	.thread_end = thread_end,
 	.bf16 = gemm_bf16_amx,

@@ -395,7 +395,6 @@ void gemm_f8_avx2(const struct gemm_block *b)
 }
 
 const struct gemm_ukernels gemm_ukernels_avx2 = {
-	.name = "avx2",
 	.stream_rows = FEW_ROWS,
 	.f32 = gemm_f32_avx2,
 	.wide = gemm_f32_avx2,

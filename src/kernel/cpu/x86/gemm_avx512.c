@@ -268,9 +268,8 @@ void gemm_unpack_f8_avx512(uint16_t *out, const uint8_t *in, size_t n)
 	.few_scales = true, .i8_scales = true, .i8_few = gemm_i8_few_avx512, .i4_few = gemm_i4_few_avx512,            \
 	.i8 = gemm_i8_avx512, .unpack_i4 = gemm_unpack_i4_avx512
 
-const struct gemm_ukernels gemm_ukernels_avx512 = {.name = "avx512", AVX512_UKERNELS};
+const struct gemm_ukernels gemm_ukernels_avx512 = {AVX512_UKERNELS};
 const struct gemm_ukernels gemm_ukernels_avx512_wide = {
-	.name = "avx512",
 	AVX512_UKERNELS,
 	.wide = gemm_wide_avx512,
 	.wide_few = gemm_wide_few_avx512,

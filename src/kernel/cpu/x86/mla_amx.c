@@ -232,7 +232,6 @@ static void amx_thread_end(void)
 }
 
 const struct mla_ukernels MLA_AMX_TABLE = {
-	.name = "amx",
 	.thread_begin = amx_thread_begin,
 	.thread_end = amx_thread_end,
 	.pack_q = mla_avx512_pack_q,

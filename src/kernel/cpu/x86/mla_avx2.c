@@ -329,7 +329,6 @@ static void avx2_expand(void *out, size_t out_stride, const void *x, size_t x_st
 }
 
 const struct mla_ukernels mla_ukernels_avx2 = {
-	.name = "avx2",
 	.pack_q = avx2_pack_q,
 	.pack_v = avx2_pack_v,
 	.scores = avx2_scores,

@@ -397,7 +397,6 @@ static void avx512_expand(void *out, size_t out_stride, const void *x, size_t x_
 }
 
 const struct mla_ukernels mla_ukernels_avx512 = {
-	.name = "avx512",
 	.pack_q = mla_avx512_pack_q,
 	.pack_v = mla_avx512_pack_v,
 	.scores = avx512_scores,

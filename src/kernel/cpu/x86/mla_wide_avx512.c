@@ -327,7 +327,6 @@ static void wide_expand(void *out, size_t out_stride, const void *x, size_t x_st
 }
 
 const struct mla_ukernels mla_ukernels_avx512_wide = {
-	.name = "avx512 wide",
 	.widen_panels = wide_panels,
 	.pack_q = wide_pack_q,
 	.scores = wide_scores,
