@@ -111,15 +111,15 @@ static double fill(struct sampler *s, const float *logits, uint32_t n, float bes
 static int32_t draw_all(const struct sampler *s, uint32_t n, double at)
 {
 	uint32_t first = 0, end;
+	double rest = at;
 	int32_t id = -1;
 
-	for (uint32_t i = 0; i < n; i += SOFTMAX_BLOCK) {
+	for (uint32_t i = 0; i < n && rest >= 0; i += SOFTMAX_BLOCK) {
 		if (s->block_mass[i / SOFTMAX_BLOCK] == 0)
 			continue;
 		first = i;
-		if (at < s->block_mass[i / SOFTMAX_BLOCK])
-			break;
-		at -= s->block_mass[i / SOFTMAX_BLOCK];
+		at = rest;
+		rest -= s->block_mass[i / SOFTMAX_BLOCK];
 	}
 	end = first + softmax_block(first, n);
 	for (uint32_t i = first; i < end && (id < 0 || at >= 0); i++) {
