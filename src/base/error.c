@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A path at its longest with what is said of it. */
-#define LONGEST 4608
-
 static bool is_inside_char(char c)
 {
 	return ((unsigned char)c & 0xc0) == 0x80; /* UTF-8 */
@@ -34,29 +31,36 @@ static void put(struct error *err, const char *text)
 
 enum status error_set(struct error *err, enum status code, const char *fmt, ...)
 {
-	char text[LONGEST];
+	char *text;
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
-	put(err, text);
+	put(err, n < 0 ? fmt : text);
+	if (n >= 0)
+		free(text);
 	err->code = code;
 	return code;
 }
 
 enum status error_prefix(struct error *err, const char *fmt, ...)
 {
-	char text[LONGEST];
+	char *prefix, *text;
 	va_list ap;
 	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
+	n = vasprintf(&prefix, fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(text))
-		snprintf(text + n, sizeof(text) - (size_t)n, ": %s", err->msg);
-	put(err, text);
+	if (n < 0)
+		return err->code;
+	if (asprintf(&text, "%s: %s", prefix, err->msg) >= 0) {
+		put(err, text);
+		free(text);
+	}
+	free(prefix);
 	return err->code;
 }
 

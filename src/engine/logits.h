@@ -58,8 +58,8 @@ uint32_t *logits_work_mask(struct logits_work *w);
 
 /*
  * The row that the rules leave of `logits` [n]: `logits` itself when there is no rule, otherwise a copy that
- * lives until the next call. mask: bits of the ids that may be chosen (base/constraint.h), or NULL. ids: the sequence so far, its first n_prompt are the prompt. What a rule
- * forbids is -infinity.
+ * lives until the next call. mask: bits of the ids that may be chosen (base/constraint.h), or NULL. ids: the sequence so
+ * far, its first n_prompt are the prompt. What a rule forbids is -infinity.
  */
 const float *logits_apply(struct logits_work *w, const struct logits_rules *r, const uint32_t *mask,
 	const float *logits, uint32_t n, const int32_t *ids, uint32_t n_prompt, uint32_t n_ids);
@@ -74,8 +74,8 @@ struct logprob {
 
 /*
  * Log probabilities over a row [n]: of `id`, and of the n_top likeliest (<= LOGPROBS_MAX, lower id first
- * among equals). Returns how many of `top` were filled: fewer when the row has fewer numbers. Sums run in
- * one fixed order.
+ * among equals), with an error under 4e-6 where logits are below 1e8. Returns how many of `top` were filled: fewer when
+ * the row has fewer numbers. Sums run in one fixed order.
  */
 uint32_t logits_logprobs(struct logprob *own, struct logprob *top, uint32_t n_top, const float *logits,
 	uint32_t n, int32_t id);

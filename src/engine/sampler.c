@@ -111,15 +111,15 @@ static double fill(struct sampler *s, const float *logits, uint32_t n, float bes
 static int32_t draw_all(const struct sampler *s, uint32_t n, double at)
 {
 	uint32_t first = 0, end;
+	double rest = at;
 	int32_t id = -1;
 
-	for (uint32_t i = 0; i < n; i += SOFTMAX_BLOCK) {
+	for (uint32_t i = 0; i < n && rest >= 0; i += SOFTMAX_BLOCK) {
 		if (s->block_mass[i / SOFTMAX_BLOCK] == 0)
 			continue;
 		first = i;
-		if (at < s->block_mass[i / SOFTMAX_BLOCK])
-			break;
-		at -= s->block_mass[i / SOFTMAX_BLOCK];
+		at = rest;
+		rest -= s->block_mass[i / SOFTMAX_BLOCK];
 	}
 	end = first + softmax_block(first, n);
 	for (uint32_t i = first; i < end && (id < 0 || at >= 0); i++) {
@@ -158,9 +158,11 @@ static uint32_t count_buckets(struct sampler *s, const float *logits, uint32_t n
 	return len;
 }
 
-/* The first bucket at which the limit that applies is surely reached. */
+/* The first bucket at which the limit that applies is surely reached. min-p is none where top-p needs the mass of all that
+ * top-k leaves. */
 static uint32_t last_bucket(const struct sampler *s, const struct sampling_params *p, uint32_t k, uint32_t len, double all)
 {
+	double min_p = k < len && p->top_p < 1 ? 0 : p->min_p;
 	uint32_t count = 0;
 	double mass = 0;
 
@@ -169,7 +171,7 @@ static uint32_t last_bucket(const struct sampler *s, const struct sampling_param
 		mass += s->bucket_mass[b];
 		if (k < len ? count >= k : mass > p->top_p * all * (1 + 1e-9))
 			return b;
-		if (p->min_p > 0 && exp(-(b + 1.0) / (double)BUCKETS_PER_NAT) < p->min_p * (1 - 1e-6))
+		if (min_p > 0 && exp(-(b + 1.0) / (double)BUCKETS_PER_NAT) < min_p * (1 - 1e-6))
 			return b;
 	}
 	return N_BUCKETS - 1;

@@ -19,7 +19,7 @@ static inline uint32_t softmax_block(uint32_t at, uint32_t n)
 int32_t softmax_best(const float *logits, uint32_t n);
 
 /*
- * mass[i] = exp((logits[i] - best) / temperature) for i < n <= SOFTMAX_BLOCK, with a relative error under 1e-5; 0 for what
+ * mass[i] = exp((logits[i] - best) / temperature) for i < n <= SOFTMAX_BLOCK, with a relative error under 2e-5; 0 for what
  * is under 2^-126, above `best`, or not finite. Returns their sum, added in one order that depends on n alone.
  */
 double softmax_masses(float *restrict mass, const float *restrict logits, uint32_t n, float best, double temperature);

@@ -627,8 +627,17 @@ static void test_wide(void **state)
 }
 
 /* F8 weights of all codes and input of all magnitudes: rows alone, or a few, have the bits that they have among many.
- * nan: codes of the last panel. */
-static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, bool nan)
+ * NaN codes are in the last panel, the second, or the second tile of each. */
+enum nan_codes { NAN_NONE, NAN_LAST, NAN_SECOND, NAN_TILES, N_NAN_CODES };
+
+static bool is_nan_place(enum nan_codes nan, const struct weight *w, size_t i)
+{
+	size_t tile_bytes = WEIGHT_K_STEP * WEIGHT_PANEL_ROWS / 2, panel = i / w->panel_bytes;
+
+	return nan == NAN_TILES ? i / tile_bytes % 2 == 1 : panel == 2 ? nan == NAN_LAST : panel == 1 && nan == NAN_SECOND;
+}
+
+static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, enum nan_codes nan)
 {
 	enum { m = 17, n = 96, k = 288, stride = n + 3 };
 	struct product p = {m, n, k, WEIGHT_F8_BLOCK, ACT_BF16, false, 0};
@@ -644,7 +653,7 @@ static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, bool n
 	for (size_t i = 0; i < c.w.w.n_panels * c.w.w.panel_bytes; i++) {
 		uint8_t code = (uint8_t)noise_u32(&s);
 
-		c.w.w.panels[i] = (code & 0x7F) == 0x7F && !(nan && i / c.w.w.panel_bytes == 2) ? 0 : code;
+		c.w.w.panels[i] = (code & 0x7F) == 0x7F && !is_nan_place(nan, &c.w.w, i) ? 0 : code;
 	}
 	kernel_gemm(kn, &c.job, 1);
 	for (uint32_t rows = 1; rows <= 7; rows++)
@@ -656,7 +665,7 @@ static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, bool n
 			for (uint32_t i = r * stride; i < (r + c.job.m) * stride; i++)
 				assert_true(isnan(out[i]) ? isnan(again[i]) : !memcmp(out + i, again + i, sizeof(*out)));
 			for (uint32_t i = r; i < r + c.job.m; i++)
-				assert_true(isnan(out[i * stride + 95]) == nan || span > 64);
+				assert_true(isnan(out[i * stride + 95]) == (nan == NAN_LAST || nan == NAN_TILES) || span > 64);
 		}
 	guarded_free(again);
 	product_deinit(&c);
@@ -666,7 +675,7 @@ static void check_f8_codes(enum cpu_isa isa, uint32_t low, uint32_t span, bool n
 static void test_f8_codes(void **state)
 {
 	for (int isa = 0; isa < CPU_ISA_COUNT; isa++)
-		for (int nan = 0; nan < 2 && tier_present((enum cpu_isa)isa); nan++) {
+		for (enum nan_codes nan = 0; nan < N_NAN_CODES && tier_present((enum cpu_isa)isa); nan++) {
 			check_f8_codes((enum cpu_isa)isa, 120, 14, nan);
 			check_f8_codes((enum cpu_isa)isa, 30, 20, nan);  /* around 2^-90 */
 			check_f8_codes((enum cpu_isa)isa, 148, 14, nan); /* around 2^28 */

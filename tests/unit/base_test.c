@@ -42,6 +42,12 @@ static void test_error_too_long(void **state)
 	big[sizeof(big) - 1] = '\0';
 	error_set(&err, E_IO, "%s", big);
 	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
+	error_set(&err, E_IO, "/b/%s: no such file", big);
+	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
+	assert_non_null(strstr(err.msg, "aaa: no such file"));
+	error_prefix(&err, "%s", big);
+	assert_memory_equal(err.msg, "aaa", 3);
+	assert_non_null(strstr(err.msg, "aaa: no such file"));
 	big[4096] = '\0';
 	error_set(&err, E_IO, "/b/%s: cannot open: no such file", big);
 	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);

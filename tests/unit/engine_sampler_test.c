@@ -134,6 +134,25 @@ static void test_filters(void **state)
 	sampler_destroy(s);
 }
 
+/* Of ten ids top-p leaves all, as its share is of what top-k leaves, and not of what min-p would. */
+static void test_all_filters(void **state)
+{
+	struct sampling_params p = { 1.0, 0.5, 0.5, 60, 3 };
+	struct sampler *s = make();
+	unsigned seen = 0;
+
+	for (uint32_t i = 0; i < 110; i++)
+		logits[i] = i < 10 ? 2 : 1;
+	for (uint64_t at = 0; at < 400; at++) {
+		int32_t id = sampler_choose(s, &p, logits, 110, at);
+
+		assert_in_range(id, 0, 9);
+		seen |= 1u << id;
+	}
+	assert_int_equal(seen, 0x3FF);
+	sampler_destroy(s);
+}
+
 /* Without a filter: the id in whose share of the running sum of masses the draw falls. Rows of many lengths, with
  * logits that are not numbers or not finite and may not be chosen. */
 static void test_inverse_of_sum(void **state)
@@ -262,6 +281,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_argmax),      cmocka_unit_test(test_greedy_and_bad_rows),
 		cmocka_unit_test(test_filters),     cmocka_unit_test(test_ties),
+		cmocka_unit_test(test_all_filters),
 		cmocka_unit_test(test_inverse_of_sum),
 		cmocka_unit_test(test_frequencies), cmocka_unit_test(test_seed),
 		cmocka_unit_test(test_check),

@@ -4,6 +4,8 @@
  */
 #include "kernel/cpu/x86/gemm_avx2.h"
 
+#include <string.h>
+
 #define F8_AHEAD 4096u /* AHEAD of F8 */
 #define F8_FEW_ROWS 3u
 
@@ -370,22 +372,37 @@ INLINE bool f8_input(float *out, const float *in, uint32_t n)
 	return _mm256_testz_si256(bad, bad);
 }
 
+/* A range by way of BF16 from half h0 on: the halves before have it. */
+static void f8_rest(const struct gemm_block *b, uint32_t h0, uint32_t k, uint32_t n)
+{
+	float c[F8_FEW_ROWS * GEMM_COLS] __attribute__((aligned(64)));
+	uint32_t col0 = h0 * 8, cols = b->panels * WEIGHT_PANEL_ROWS - col0;
+	struct gemm_block all = *b;
+
+	memcpy(c, b->c, sizeof(*c) * b->rows * GEMM_COLS);
+	all.c = c;
+	f8_range(&all, k, n);
+	for (uint32_t at = col0, m = 0; m < b->rows; m++, at += GEMM_COLS)
+		memcpy(b->c + at, c + at, sizeof(*c) * cols);
+}
+
 static void f8_few_range(const struct gemm_block *b, uint32_t k, uint32_t n)
 {
 	float x[F8_FEW_ROWS * RANGE] __attribute__((aligned(64)));
+	uint32_t h = 0, step = b->rows == 3 ? 2 : b->rows == 1 && b->panels == 2 ? 8 : 4;
 	bool done = true;
 
 	for (uint32_t m = 0; m < b->rows; m++)
 		done = f8_input(x + m * RANGE, (const float *)b->a[m] + k, n) && done;
-	if (done && b->rows == 1 && b->panels == 2)
-		done = rows_f8(b, 0, x, k, n, 1, 8);
-	else
-		for (uint32_t h = 0; h < 4 * b->panels && done; h += b->rows == 3 ? 2 : 4)
-			done = b->rows == 3   ? rows_f8(b, h, x, k, n, 3, 2)
-			       : b->rows == 2 ? rows_f8(b, h, x, k, n, 2, 4)
-					      : rows_f8(b, h, x, k, n, 1, 4);
+	while (done && h < 4 * b->panels) {
+		done = b->rows == 3   ? rows_f8(b, h, x, k, n, 3, 2)
+		       : b->rows == 2 ? rows_f8(b, h, x, k, n, 2, 4)
+		       : step == 4    ? rows_f8(b, h, x, k, n, 1, 4)
+				      : rows_f8(b, h, x, k, n, 1, 8);
+		h += done ? step : 0;
+	}
 	if (!done)
-		f8_range(b, k, n);
+		f8_rest(b, h, k, n);
 }
 
 void gemm_f8_avx2(const struct gemm_block *b)
