@@ -29,38 +29,42 @@ static void put(struct error *err, const char *text)
 	snprintf(err->msg, sizeof(err->msg), "%.*s%s%s", (int)head, text, gap, text + tail);
 }
 
+/* Memory is asked for only by what is longer than a path with what is said of it. */
+static void put_format(struct error *err, const char *fmt, va_list ap)
+{
+	char text[4608], *whole = NULL;
+	va_list again;
+
+	va_copy(again, ap);
+	if (vsnprintf(text, sizeof(text), fmt, ap) >= (int)sizeof(text) && vasprintf(&whole, fmt, again) < 0)
+		whole = NULL;
+	va_end(again);
+	put(err, whole ? whole : text);
+	free(whole);
+}
+
 enum status error_set(struct error *err, enum status code, const char *fmt, ...)
 {
-	char *text;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	put_format(err, fmt, ap);
 	va_end(ap);
-	put(err, n < 0 ? fmt : text);
-	if (n >= 0)
-		free(text);
 	err->code = code;
 	return code;
 }
 
 enum status error_prefix(struct error *err, const char *fmt, ...)
 {
-	char *prefix, *text;
+	struct error prefix;
+	char text[2 * sizeof(err->msg) + 2];
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&prefix, fmt, ap);
+	put_format(&prefix, fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		return err->code;
-	if (asprintf(&text, "%s: %s", prefix, err->msg) >= 0) {
-		put(err, text);
-		free(text);
-	}
-	free(prefix);
+	snprintf(text, sizeof(text), "%s: %s", prefix.msg, err->msg);
+	put(err, text);
 	return err->code;
 }
 

@@ -77,18 +77,18 @@ static float exp2_fast(float x)
 
 static double sum_of(const float *mass, uint32_t n)
 {
-	float lane[LANES] = { 0 };
+	double lane[LANES] = { 0 };
 	double sum = 0;
 	uint32_t i = 0;
 
 	for (; i + LANES <= n; i += LANES) {
 		for (uint32_t j = 0; j < LANES; j++)
-			lane[j] += mass[i + j];
+			lane[j] += (double)mass[i + j];
 	}
 	for (; i < n; i++)
-		lane[0] += mass[i];
+		lane[0] += (double)mass[i];
 	for (uint32_t j = 0; j < LANES; j++)
-		sum += (double)lane[j];
+		sum += lane[j];
 	return sum;
 }
 
