@@ -121,7 +121,7 @@ static const struct block_case block_cases[] = {
 #include "kernel/cpu/ukernels.inc"
 };
 
-/* One block, K in two ranges, rows in reverse order; columns of absent panels stay untouched. */
+/* One block, K in two ranges or more, rows in reverse order; columns of absent panels stay untouched. */
 static void check_block(const struct block_case *bc, uint32_t rows, uint32_t panels, uint32_t k)
 {
 	struct noise s = {rows * 1000 + k};
@@ -129,6 +129,7 @@ static void check_block(const struct block_case *bc, uint32_t rows, uint32_t pan
 	struct noise_weight w;
 	struct input in;
 	uint32_t room = (rows + 31) / 32 * 32, cut = k > 128 ? 128 : k;
+	uint32_t most = rows <= bc->uk->stream_rows ? UINT32_MAX : GEMM_K;
 	float *c = guarded_alloc(sizeof(*c) * room * GEMM_COLS);
 	const uint8_t **a = malloc(sizeof(*a) * rows);
 	uint16_t *unpacked = guarded_alloc(sizeof(*unpacked) * panels * 32 * (size_t)(k + 31) / 32 * 32);
@@ -143,6 +144,7 @@ static void check_block(const struct block_case *bc, uint32_t rows, uint32_t pan
 	for (uint32_t k0 = 0; k0 < w.w.k_padded; k0 += b.k) {
 		b.first = k0 == 0;
 		b.k = k0 == 0 && k > cut ? cut : w.w.k_padded - k0;
+		b.k = b.k < most ? b.k : most;
 		for (uint32_t i = 0; i < rows; i++)
 			a[i] = in.act.data + (rows - 1 - i) * in.act.stride_bytes +
 			       k0 * (bc->input == ACT_F32 ? 4 : 2);

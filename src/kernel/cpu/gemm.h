@@ -43,7 +43,8 @@ struct gemm_block {
 	size_t panel_bytes;	/* from one panel to the next */
 	uint32_t panels;	/* 1 or 2 */
 	uint32_t k;		/* a multiple of WEIGHT_K_STEP; of 128 unless it ends at K's end (integers:
-				 * of 64; of 128 for I4) */
+				 * of 64; of 128 for I4); at most GEMM_K (integers: k_int), or all of K
+				 * where rows are few (struct gemm_ukernels) */
 	const float *scales;	/* F8_BLOCK: of the first panel, at the K range */
 	size_t scale_stride;	/* from one panel to the next */
 	const uint8_t *next;	/* packed weight that is read after this block, to be fetched meanwhile: as
