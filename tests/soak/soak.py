@@ -2,7 +2,8 @@
 
 Usage: soak.py FATHOM MODEL [--minutes 30] [--clients 24] [--processes 2] [--seed 1] [-- flags of fathom serve]
 Exit 1 if a request failed, greedy answers changed, a cache block stayed taken, or the memory kept growing. For that the load
-comes twice: what the heap holds once the first quarter has been answered, it holds at the end.
+comes twice: what the heap holds once the first quarter has been answered, it holds at the end. On a slow machine the first
+quarter takes longer: until buffers are as large as this load makes them.
 Standard library only. Clients are processes of this file; the parent kills and replaces one every few seconds.
 """
 import argparse
@@ -23,6 +24,7 @@ SAMPLES = 240          # of the memory, over the whole run
 GROWTH = 1.05          # last quarter against second quarter
 SLACK_KB = 4096        # and that much besides: pieces of freed memory that the allocator keeps, pages that are written late
 HEAP_SLACK = 256 << 10 # of what malloc() gave and did not get back: buffers that grow once
+WARM = 2500            # requests answered after which they have grown, nearly
 # Little more than one sequence of that length: blocks are taken from those that run. All of it is written within seconds.
 CACHE = ["--kv-cache-memory-bytes", "3500000", "--max-model-len", "2048"]
 
@@ -222,12 +224,13 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def load(server, clients, seconds, want, complaints):
-    """The load itself; returns samples of the memory in KiB."""
+def load(server, clients, seconds, answers, want, complaints):
+    """The load itself, for so long and until so many requests were answered; returns samples of the memory in KiB."""
     rng = random.Random(clients.options.seed)
     clients.begin()
     began, samples, next_kill = time.monotonic(), [], 5.0
-    while (at := time.monotonic() - began) < seconds and server.process.poll() is None:
+    while server.process.poll() is None and (
+            (at := time.monotonic() - began) < seconds or clients.totals().get("ok", 0) < answers):
         time.sleep(max(0.1, clients.options.minutes * 60 / SAMPLES))
         samples.append(server.resident_kb())
         if at > next_kill:
@@ -243,8 +246,8 @@ def both_loads(server, options, folder, want, complaints):
     """A quarter of the time, then the rest; between them and at the end the heap in use is looked at."""
     clients = Clients(server.port, options, folder)
     samples, heaps = [], [server.heap()]
-    for part in (0.25, 0.75):
-        samples += load(server, clients, options.minutes * 60 * part, want, complaints)
+    for part, answers in ((0.25, WARM if options.minutes >= 10 else 0), (0.75, 0)):
+        samples += load(server, clients, options.minutes * 60 * part, answers, want, complaints)
         if server.process.poll() is not None:
             return samples
         heaps.append(server.heap())
