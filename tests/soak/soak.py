@@ -230,7 +230,7 @@ def load(server, clients, seconds, answers, want, complaints):
     clients.begin()
     began, samples, next_kill = time.monotonic(), [], 5.0
     while server.process.poll() is None and (
-            (at := time.monotonic() - began) < seconds or clients.totals().get("ok", 0) < answers):
+            (at := time.monotonic() - began) < seconds or (at < 4 * seconds and clients.totals().get("ok", 0) < answers)):
         time.sleep(max(0.1, clients.options.minutes * 60 / SAMPLES))
         samples.append(server.resident_kb())
         if at > next_kill:
