@@ -46,4 +46,9 @@ class Case(unittest.TestCase):
 
 
 def main():
-    unittest.main(module="__main__", argv=sys.argv[:1] + sys.argv[3:])
+    """Exit 77, which is Meson's word for skipped, where every test was."""
+    result = unittest.main(module="__main__", argv=sys.argv[:1] + sys.argv[3:], exit=False).result
+    if result.testsRun and len(result.skipped) == result.testsRun:
+        print(*(reason for _, reason in result.skipped), sep="\n")
+        sys.exit(77)
+    sys.exit(not result.wasSuccessful())
