@@ -1,7 +1,6 @@
-/* The largest logit and the masses of softmax (engine/softmax.h). */
+/* The largest logit and the masses of softmax (engine/softmax.h). The kernels have an exponential of their own, for SiLU. */
 #include "engine/softmax.h"
 
-#include <math.h>
 #include <string.h>
 
 #define EXPONENT 0x7f800000 /* of a float; all ones: not finite */
